@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from espwire.record import Record
 
@@ -250,6 +250,14 @@ def to_json(event: Event) -> dict[str, Any]:
     return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values
 
 
+SCALARS: Mapping[Any, tuple[type, ...]] = {
+    str: (str,),
+    int: (int,),
+    float: (float, int),
+    bool: (bool,),
+}
+
+
 def from_json(values: Mapping[str, Any]) -> Event:
     """The event that ``to_json`` returned these values for; fields of later versions are ignored.
 
@@ -263,6 +271,11 @@ def from_json(values: Mapping[str, Any]) -> Event:
         for name in ROWS.keys() & known.keys():
             known[name] = tuple(ROWS[name](**row) for row in known[name])
         lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
-        return kind(**(known | lists))
+        event = kind(**(known | lists))
     except (KeyError, TypeError) as error:
         raise ValueError(f"invalid event {kind.__name__}: {error}") from None
+    for name, hint in get_type_hints(kind).items():
+        wanted = SCALARS.get(hint)
+        if wanted is not None and type(getattr(event, name)) not in wanted:
+            raise ValueError(f"invalid event {kind.__name__}: {name} is not {hint.__name__}")
+    return event

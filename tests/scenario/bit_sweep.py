@@ -142,7 +142,12 @@ BULK = {
     (1, Op.READ_FLASH_SLOW): 0,
     (1, StubOp.READ_OPEN): 0,
 }
-PRINTED = ("trips", "seconds", "file")  # of a result: what a disturbed run may print differently
+PRINTED = (
+    "trips",
+    "seconds",
+    "file",
+    "baud",
+)  # of a result: what a disturbed run may print differently
 
 
 @dataclass(frozen=True)

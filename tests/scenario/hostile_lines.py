@@ -32,6 +32,7 @@ CODES = {0, 2, 3, 4, 5, 6, 7, 8}
 FIRST = re.compile(r"error: .* \[[a-z0-9-]+\]")
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST_LINE_S, LONGEST_MESSAGE = 20, 4500
+LEFT_OUT = ("--help", "--watch")  # the latter waits for boards until Ctrl-C
 FLASH = "chip.flash"
 FLASH_SIZE = 0x40000
 # `monitor` and `virtual serve` end when somebody stops them; `demo` is slow and takes nothing
@@ -78,7 +79,11 @@ class Drawer:
         self.rubbish = 0.0  # how likely each word of this line is to be nonsense
         self.commands = list_commands()
         self.names = sorted(self.commands)
-        self.globals = [p for p in global_options() if isinstance(p, click.Option)]
+        self.globals = [
+            p
+            for p in global_options()
+            if isinstance(p, click.Option) and p.opts[-1] not in LEFT_OUT
+        ]
 
     def draw(self) -> Line:
         """The next line: sometimes rubbish throughout, more often right but for a word or two."""
@@ -93,7 +98,7 @@ class Drawer:
             shown[-1] = self.spoil(shown[-1])
         command = self.commands[name]
         options = [
-            p for p in command.params if isinstance(p, click.Option) and p.opts[-1] != "--help"
+            p for p in command.params if isinstance(p, click.Option) and p.opts[-1] not in LEFT_OUT
         ]
         own = [option for option in options if option.expose_value or rng.random() < 0.1] or options
         tail = [word for p in options if p.required for word in self.option(p)]

@@ -61,7 +61,7 @@ def test_key_bytes_appear_in_no_output_and_no_plan(
     assert run(*line, "--plan", "plan.json") == 0
     assert run(*line, "summary") == 0
     (folder / "key2").write_bytes(KEY[::-1])
-    assert run("burn-key", "BLOCK_KEY0", "key2", "XTS_AES_128_KEY", *more) != 0
+    assert run("burn-key", "BLOCK_KEY0", "key2", "HMAC_UP", *more) != 0
     assert run("burn-block-data", "BLOCK_KEY1", "key", *more, "--plan", "plan2.json") == 0
     shown = capsys.readouterr()
     text = shown.out + shown.err + (folder / "plan.json").read_text("utf-8")
@@ -207,3 +207,82 @@ def test_espefuse_accepts_its_spellings_and_prints_its_lines(
     assert "A fatal error occurred: " in capsys.readouterr().err
     assert program([*line, "get_custom_mac"]) == 0
     assert "Custom MAC Address: 00:00:00:00:00:00 (OK)" in capsys.readouterr().out
+
+
+RERUNS = [
+    ("esp32c3", ["burn-key", "BLOCK_KEY0", "key", "XTS_AES_128_KEY"], "BLOCK_KEY0"),
+    ("esp32", ["burn-key", "flash_encryption", "key"], "BLOCK1"),
+    ("esp32s3", ["burn-key", "BLOCK_KEY1", "long", "XTS_AES_256_KEY"], "BLOCK_KEY1, BLOCK_KEY2"),
+]
+
+
+@pytest.mark.parametrize(("chip", "line", "blocks"), RERUNS)
+def test_a_complete_burn_that_is_repeated_is_already_burned(
+    chip: str, line: list[str], blocks: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "long").write_bytes(KEY + bytes(range(32)))
+    assert run(*line, chip=chip) == 0
+    before = burned(chip)
+    capsys.readouterr()
+    assert run(*line, chip=chip) == 0
+    shown = capsys.readouterr()
+    assert "Nothing to burn: it is already burned." in shown.out
+    assert f"{blocks} cannot be read back, so this is not proven" in shown.err
+    assert burned(chip) == before
+
+
+@pytest.mark.parametrize(("chip", "line", "blocks"), RERUNS)
+def test_a_burn_that_failed_among_its_locks_is_completed(
+    chip: str, line: list[str], blocks: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "long").write_bytes(KEY + bytes(range(32)))
+    assert run(*line, chip=chip) == 0
+    complete = burned(chip)
+    layout = open_file(FILE, chip).read().layout
+    locks = sum(layout.field(name).mask for name in ("WR_DIS", "RD_DIS"))
+    burned_locks = [1 << i for i in range(locks.bit_length()) if complete[0] & locks & 1 << i]
+    assert len(burned_locks) >= 2
+    for missing in burned_locks:
+        store = open_file(FILE, chip)
+        store.burned = [complete[0] & ~missing, *complete[1:]]
+        store.save()
+        assert run(*line, chip=chip) == 0
+        assert burned(chip) == complete
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_hidden_block_is_not_taken_for_burned_if_more_than_locks_is_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["burn-key", "BLOCK_KEY0", "key", "XTS_AES_128_KEY"]
+    assert run(*line) == 0
+    before = burned()
+    assert run(*line, "burn-efuse", "SPI_BOOT_CRYPT_CNT", "1") == 5
+    assert "[efuse-unreadable]" in capsys.readouterr().err
+    assert run("burn-block-data", "BLOCK_KEY0", "key") == 5  # does not hide the block itself
+    assert run("burn-key", "BLOCK_KEY0", "key", "HMAC_UP") == 5  # another purpose
+    assert burned() == before
+
+
+def test_the_second_half_of_a_key_finds_its_block_again(folder: Path) -> None:
+    (folder / "long").write_bytes(KEY + bytes(range(32)))
+    line = ["burn-key", "BLOCK_KEY0", "long", "XTS_AES_256_KEY"]
+    assert run(*line, chip="esp32s3") == 0
+    complete = burned("esp32s3")
+    assert complete[5] == int.from_bytes(bytes(range(32))[::-1], "little")
+    for kept in (5, 4):  # the supply failed after the first block, or after both
+        store = open_file(FILE, "esp32s3")
+        store.burned = [value if i >= kept else 0 for i, value in enumerate(complete)]
+        store.save()
+        assert run(*line, chip="esp32s3") == 0
+        assert burned("esp32s3") == complete
+
+
+def test_a_complete_plan_names_what_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["burn-key", "BLOCK_KEY0", "key", "XTS_AES_128_KEY"]
+    assert run(*line, "--plan", "plan.json") == 0
+    assert run("burn", "--plan", "plan.json") == 0
+    complete = burned()
+    assert run("burn", "--plan", "plan.json") == 0
+    assert "BLOCK_KEY0 cannot be read back" in capsys.readouterr().err
+    assert burned() == complete

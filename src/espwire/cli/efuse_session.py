@@ -7,7 +7,8 @@ request; if something was burned, the steps that read run again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -113,7 +114,6 @@ class Session:
             store = store_from_token(token)
             if settings.path is not None:
                 store.path = settings.path
-                store.save()
             return store
         if settings.path is not None:
             return open_file(settings.path, chip_id)
@@ -179,6 +179,16 @@ class Session:
         """
         with self._resources:
             self._run(commands, steps)
+            path = self.settings.path
+            if path is not None and (self.settings.token or not os.path.exists(path)):
+                self._save_new_file()
+
+    def _save_new_file(self) -> None:
+        """Virtual eFuses without a burn, or those of a token."""
+        from espwire.efuse.store import VirtualStore
+
+        if isinstance(self.store, VirtualStore):
+            self.store.save()
 
     def _run(self, commands: list[list[str]], steps: list[Step]) -> None:
         readers = [each for each in steps if isinstance(each, ReadStep)]
@@ -216,7 +226,7 @@ class Session:
         :raises UsageError: other commands are on the line, or the file has commands that do not burn
         :raises DataError, DeviceError: the file is not a plan, or not for this chip in its state
         """
-        from espwire.efuse.plan_file import is_done, read_plan
+        from espwire.efuse.plan_file import find_hidden, is_done, read_plan
 
         if self.settings.plan is None or any(isinstance(each, BurnStep) for each in steps):
             raise UsageError(
@@ -233,15 +243,27 @@ class Session:
                 f"{self.settings.plan!r} has commands that do not burn", hint="Make a new plan."
             )
         if is_done(content, self.state):
-            self._report_nothing()
+            self._report_nothing(find_hidden(content, self.state))
             return False
         return self._burn(burning, content["commands"], content)
 
-    def _report_nothing(self) -> None:
+    def _report_nothing(self, unproven: Sequence[str]) -> None:
+        """Report that all bits are burned already, and which blocks cannot be read."""
         from espwire.cli.efuse_plan_text import DONE
 
-        text = f"Nothing to burn, all bits are set already.\n{DONE}"
-        self.context.result("efuse burn", text, {})
+        self._warn_unproven(unproven)
+        text = f"Nothing to burn: it is already burned.\n{DONE}"
+        self.context.result(
+            "efuse burn", text, {"already_burned": True, "unproven": list(unproven)}
+        )
+
+    def _warn_unproven(self, unproven: Sequence[str]) -> None:
+        if unproven:
+            self.context.warn(
+                "efuse-unproven",
+                f"{', '.join(unproven)} cannot be read back, so this is not proven; if another key"
+                " was burned there, that key stays",
+            )
 
     def _burn(
         self,
@@ -268,8 +290,9 @@ class Session:
             plan_file.require_same(content, plan)
         sensitive = any(burner.show_sensitive for burner in burners)
         if not plan.steps:
-            self._report_nothing()
+            self._report_nothing(plan.unproven)
             return False
+        self._warn_unproven(plan.unproven)
         rehearse(plan)
         data = texts.plan_data(plan, sensitive=sensitive)
         self.context.result("efuse plan", texts.draw_plan(plan, sensitive=sensitive), data)

@@ -95,12 +95,28 @@ def _split(planner: Planner, block: Block, purpose: Purpose, data: bytes) -> lis
         )
     if not purpose.splits_into:
         return [Placed(block, data[:size], purpose)]
-    second = _find_next(planner, block)
     first_purpose, second_purpose = (planner.layout.purpose(name) for name in purpose.splits_into)
+    second = _find_half(planner, data[size:], second_purpose) or _find_next(planner, block)
+    planner.named_keys.add(second.id)
     return [
         Placed(block, data[:size], first_purpose),
         Placed(second, data[size:], second_purpose),
     ]
+
+
+def _find_half(planner: Planner, data: bytes, purpose: Purpose) -> Block | None:
+    """The block that the second half of a key went into before: it holds the data, or is hidden and has the purpose."""
+    state = planner.before
+    value = int.from_bytes(data[::-1] if purpose.reverse else data, "little")
+    for block in state.data.blocks:
+        field = state.layout.find(block.purpose_field) if block.purpose_field else None
+        if not isinstance(field, Field) or block.id in planner.named_keys:
+            continue
+        number, content = meaning.purpose_number(state, field), state.blocks[block.id]
+        hidden = bool(state.hidden_mask(block)) and number == purpose.value
+        if hidden or (content and not content & ~value and not number & ~purpose.value):
+            return block
+    return None
 
 
 def _find_next(planner: Planner, block: Block) -> Block:
@@ -121,7 +137,6 @@ def _find_next(planner: Planner, block: Block) -> Block:
             and not any(state.read_locked(lock) for lock in each.rd_dis)
             and not state.locked(purpose.wr_dis)
         ):
-            planner.named_keys.add(each.id)
             return each
     raise build_refusal(
         f"no key block is free for the second half of the key in {block.name}",

@@ -54,6 +54,7 @@ class BurnPlan(Record):
     :ivar unreadable: fields that software can no longer read
     :ivar locked: fields that can no longer be burned because of a lock
     :ivar final: fields that can no longer be burned because the coding of their block allows one burn
+    :ivar unproven: blocks whose data must be burned already, but cannot be read
     """
 
     before: FuseState
@@ -63,6 +64,7 @@ class BurnPlan(Record):
     unreadable: tuple[str, ...]
     locked: tuple[str, ...]
     final: tuple[str, ...]
+    unproven: tuple[str, ...]
 
     @property
     def state_after(self) -> FuseState:
@@ -74,7 +76,11 @@ class BurnPlan(Record):
 
 
 def plan_burn(planner: Planner, *, postpone: bool = True) -> BurnPlan:
-    """The plan for what a planner has collected. ``postpone``: burn the bits of ``LAST`` last."""
+    """The plan for what a planner has collected. ``postpone``: burn the bits of ``LAST`` last.
+
+    :raises DeviceError: a coding scheme, or data that cannot be read
+    """
+    unproven = tuple(block.name for block in planner.find_unproven())
     before = planner.before
     after = tuple(old | new for old, new in zip(before.blocks, planner.wanted, strict=True))
     full = before.change(after)
@@ -92,6 +98,7 @@ def plan_burn(planner: Planner, *, postpone: bool = True) -> BurnPlan:
             field.name for field in fields if before.writeable(field) > full.writeable(field)
         ),
         final=tuple(_find_final(before, after, fields)),
+        unproven=unproven,
     )
 
 

@@ -98,13 +98,26 @@ def is_done(content: Mapping[str, Any], state: FuseState) -> bool:
     return done
 
 
+def find_hidden(content: Mapping[str, Any], state: FuseState) -> list[str]:
+    """The blocks that the plan burns and that cannot be read now."""
+    return [
+        block.name
+        for block, known in zip(state.data.blocks, content["states"], strict=True)
+        if len(known) > 1 and state.hidden_mask(block)
+    ]
+
+
 def require_same(content: Mapping[str, Any], plan: BurnPlan) -> None:
     """Make sure that a plan from the same commands burns the same bits.
 
     :raises DataError: code ``efuse-plan``: a file that a command names has changed
     """
-    final = [known[-1] for known in content["states"]]
-    if [known[-1] for known in list_states(plan)] != final:
+    pairs = zip(plan.before.data.blocks, content["states"], list_states(plan), strict=True)
+    if any(
+        known[-1] != new[-1]
+        for block, known, new in pairs
+        if not plan.before.hidden_mask(block)  # burned before the block was hidden
+    ):
         raise DataError(
             "the commands of the plan no longer burn the same bits: a key or data file has changed",
             hint="Restore the file, or make a new plan.",

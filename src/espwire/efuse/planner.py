@@ -3,6 +3,10 @@
 Bits only go from 0 to 1. A Reed-Solomon block takes one burn, and so does each 6-byte chunk with the 3/4 scheme. A locked
 field or block takes none. Commands on one line are one burn: each sees what those before it want, but locks among that count
 only after the burn, because locks are burned last.
+
+A command that burns a key and hides it may run again after it was interrupted, or after it was complete. The key cannot be
+read then, but the first run hid it only after it was read back. So the key counts as burned (``unproven``) if the same
+commands hide it, and nothing but locks is missing.
 """
 
 from __future__ import annotations
@@ -28,11 +32,14 @@ class Planner:
     :ivar wanted: bits to set in each block; some may be set already
     :ivar dangers: what is dangerous about the files that commands name
     :ivar secret: ids of blocks that get key bytes, which are never shown
+    :ivar unproven: bits of each block that are hidden; they may be burned already
     """
 
     def __init__(self, before: FuseState) -> None:
         self.before = before
         self.wanted = [0] * len(before.blocks)
+        self.unproven = [0] * len(before.blocks)
+        self._hiding = 0  # bits of RD_DIS that commands want
         self.dangers: list[Finding] = []
         self.secret: set[int] = set()
         self.typed_key = ""  # the field whose key bytes are on the command line
@@ -84,9 +91,11 @@ class Planner:
                 f"The least value with the new bits is {old | value:#x}.",
                 "efuse-clear-bits",
             )
-        if value & ~old and self.before.locked(field.wr_dis):
+        block = self.before.data.blocks[field.block]
+        hidden = self.before.hidden_mask(block) >> field.start
+        if value & ~old & ~hidden and self.before.locked(field.wr_dis):
             raise self._locked(field.name)
-        self.add(self.before.data.blocks[field.block], value << field.start, field.name)
+        self.add(block, value << field.start, field.name)
 
     def set_data(self, block: Block, value: int, mask: int, *, force: bool = False) -> None:
         """Burn data into the bits ``mask`` of a block.
@@ -109,7 +118,10 @@ class Planner:
         """
         state = self.before
         new = bits & ~state.blocks[block.id]
-        if new:
+        if new and not new & ~state.hidden_mask(block):
+            self.unproven[block.id] |= new
+            bits &= ~new
+        elif new:
             if state.scheme(block) == "repeat":
                 raise build_refusal(
                     f"{block.name} has the coding scheme repeat, which cannot be burned",
@@ -125,11 +137,7 @@ class Planner:
             if state.locked(block.wr_dis) or new & self._locked_bits(block):
                 raise self._locked(name)
             if state.hidden_mask(block) & new:
-                raise build_refusal(
-                    f"{name} cannot be read, so it may hold data already",
-                    "Use another block.",
-                    "efuse-unreadable",
-                )
+                raise self._unreadable(name)
             self._require_unused(block, bits)
         self.wanted[block.id] |= bits
 
@@ -165,6 +173,29 @@ class Planner:
             if field.block == block.id and field.mask & mask and self.before.raw(field)
         ]
         return ", ".join(used) or "bits without a name"
+
+    def _unreadable(self, name: str) -> DeviceError:
+        return build_refusal(
+            f"{name} cannot be read, so it may hold other data already",
+            "Use another block, or omit what is burned already.",
+            "efuse-unreadable",
+        )
+
+    def find_unproven(self) -> list[Block]:
+        """The blocks whose data must be burned already, because the same commands hide it; it cannot be read.
+
+        :raises DeviceError: code ``efuse-unreadable``: other commands may have hidden it, or more than locks is missing
+        """
+        state = self.before
+        blocks = [block for block in state.data.blocks if self.unproven[block.id]]
+        locks = sum(self.layout.field(name).mask for name in (WRITE_LOCKS, READ_LOCKS))
+        missing = [want & ~old for want, old in zip(self.wanted, state.blocks, strict=True)]
+        missing[0] &= ~locks
+        for block in blocks:
+            hidden = state.hidden_by(block, self._hiding)
+            if any(missing) or self.unproven[block.id] & ~hidden:
+                raise self._unreadable(block.name)
+        return blocks
 
     def _locked(self, name: str) -> DeviceError:
         return build_refusal(
@@ -204,6 +235,7 @@ class Planner:
         value = self.raw(field)
         for lock in locks:
             value |= 1 << lock
+            self._hiding |= 1 << lock
         if value != self.raw(field) and self.before.locked(field.wr_dis):
             raise build_refusal(
                 f"{name} cannot be read-protected any more: RD_DIS is write-protected",

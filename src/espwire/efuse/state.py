@@ -148,17 +148,21 @@ class FuseState:
         return [other for other in self.layout.fields if set(other.rd_dis) & set(field.rd_dis)]
 
     def hidden_mask(self, block: Block) -> int:
-        """The bits of a block that software reads as 0 because of RD_DIS.
+        """The bits of a block that software reads as 0 because of RD_DIS."""
+        return self.hidden_by(block, self.value_of(READ_LOCKS))
+
+    def hidden_by(self, block: Block, locks: int) -> int:
+        """The bits of a block that these bits of RD_DIS hide.
 
         The locks of a block share its words evenly: two locks hide a half each. A lock on single fields hides these.
         """
         mask = 0
         share = block.bits // max(len(block.rd_dis), 1)
         for index, lock in enumerate(block.rd_dis):
-            if self.read_locked(lock):
+            if locks >> lock & 1:
                 mask |= ((1 << share) - 1) << share * index
         if not block.rd_dis:
             for field in (*self.layout.fields, *self.layout.hidden):
-                if field.block == block.id and not self.readable(field):
+                if field.block == block.id and any(locks >> lock & 1 for lock in field.rd_dis):
                     mask |= field.mask
         return mask

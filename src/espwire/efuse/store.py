@@ -202,7 +202,7 @@ def _revision_fields(store: VirtualStore, revision: int) -> dict[str, int]:
 
 
 def open_file(path: str, chip_id: str) -> VirtualStore:
-    """The virtual store in a file; a new or empty file means blank eFuses.
+    """The virtual store in a file; a new or empty file means blank eFuses. The first burn writes it.
 
     :raises FileError: code ``efuse-file``: it belongs to another chip, or is not such a file
     """
@@ -211,8 +211,6 @@ def open_file(path: str, chip_id: str) -> VirtualStore:
     store = VirtualStore(chip_id, parse_image(data, image, path) if image else (), path=path)
     for address in store.errors if image else ():
         store.errors[address] = _find_word(data, image, address)
-    if not image:
-        store.save()
     return store
 
 

@@ -46,7 +46,7 @@ def test_other_content_is_an_error_and_stays_as_it_is(
 
 def test_the_file_of_another_chip_is_an_error(tmp_path: Path) -> None:
     path = str(tmp_path / "fuses")
-    open_file(path, "esp32c3")
+    open_file(path, "esp32c3").save()
     with pytest.raises(FileError, match="it belongs to esp32c3"):
         open_file(path, "esp32c6")
 

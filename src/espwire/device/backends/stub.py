@@ -74,7 +74,7 @@ from espwire.device.backends.stub_commands import (
     run_batch,
 )
 from espwire.device.backends.vendor_stub import VendorStubBackend, erase_by_region
-from espwire.device.loader import BITS_PER_BYTE, Attempts, Direction, Loader
+from espwire.device.loader import BITS_PER_BYTE, Attempts, Direction, Loader, Tuner
 from espwire.device.spi import SpiCommand
 from espwire.errors import (
     Cancelled,
@@ -205,6 +205,7 @@ class StubBackend:
                     codec,
                     encrypted=encrypted,
                     first=first,
+                    tuner=loader.tuner,
                 ) as transfer:
                     chunk = b""
                     while True:
@@ -221,7 +222,12 @@ class StubBackend:
                 error.written_until = start + in_flash
                 if not isinstance(error, NoReply | CommandFailed):
                     raise
-                if not _leave_rate(loader, "write", error, transfer):
+                try:
+                    another = _leave_rate(loader, "write", error, transfer)
+                except ToolError as lost:
+                    lost.written_until = start + in_flash
+                    raise
+                if not another:
                     count_restart(attempts, error, in_flash)
                 begun = align_down(in_flash, SECTOR)
                 progress(min(begun, len(data)))
@@ -246,7 +252,9 @@ class StubBackend:
         while done < size:
             transfer: ReadTransfer | None = None
             try:
-                with ReadTransfer(self.loader, start + done, size - done) as transfer:
+                with ReadTransfer(
+                    self.loader, start + done, size - done, tuner=self.loader.tuner
+                ) as transfer:
                     for data in transfer:
                         done += len(data)
                         digest.update(data)
@@ -287,17 +295,20 @@ class StubBackend:
 
 
 class _Transfer:
-    """A stream as a context manager that aborts it if it is left before its end."""
+    """A stream as a context manager that aborts it if it is left before its end.
+
+    ``tuner``: ends the stream early where another rate or window is better; None: the caller could not continue it.
+    """
 
     _direction: Direction
     _open: bool
     _attempts: Attempts
     received: int
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, tuner: Tuner | None) -> None:
         self._loader, self._began = loader, loader.transport.now()
         self._losses, self._lost_s = 0, 0.0
-        tuner = loader.tuner
+        self._tuner = tuner
         self._small = tuner is not None and tuner.has_small_window(self._direction)
 
     @property
@@ -311,7 +322,7 @@ class _Transfer:
         :raises NoReply: code ``line-bad``: another rate or window is better
         """
         self._losses, self._lost_s = self._losses + weight, self._lost_s + seconds
-        tuner = self._loader.tuner
+        tuner = self._tuner
         if tuner is not None and tuner.is_bad(self._direction, self._losses, self.lost_share):
             raise NoReply(
                 f"too much was lost at {self._loader.baud} baud",
@@ -362,6 +373,7 @@ class WriteTransfer(_Transfer):
     :param size: bytes that end up in flash
     :param stream_size: bytes that will be sent in ``codec``; None, for LZMA only: known when ``finish`` is called
     :param first: the beginning of the stream, at most a window, sent before the reply to the opening
+    :param tuner: see ``_Transfer``
     :raises Unsupported: the loader has no streams, or not this kind
     :raises CommandFailed, NoReply: the stub refuses, or does not reply
     """
@@ -379,9 +391,10 @@ class WriteTransfer(_Transfer):
         encrypted: bool = False,
         erase: bool = True,
         first: bytes = b"",
+        tuner: Tuner | None = None,
     ) -> None:
         loader.require(StubOp.WRITE_OPEN)
-        super().__init__(loader)
+        super().__init__(loader, tuner)
         capabilities = _find_capabilities(loader)
         self.size, self.stream_size = size, stream_size
         self._payload, self._window = capabilities.frame_payload, capabilities.write_window
@@ -568,9 +581,11 @@ class ReadTransfer(_Transfer):
 
     _direction = "read"
 
-    def __init__(self, loader: Loader, offset: int, size: int) -> None:
+    def __init__(
+        self, loader: Loader, offset: int, size: int, *, tuner: Tuner | None = None
+    ) -> None:
         loader.require(StubOp.READ_OPEN)
-        super().__init__(loader)
+        super().__init__(loader, tuner)
         capabilities = _find_capabilities(loader)
         self.offset, self.size, self.received = offset, size, 0
         self._packet = capabilities.read_packet
