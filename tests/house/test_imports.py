@@ -48,7 +48,7 @@ ABOVE = {
         "transport",
         "virtual",
     },
-    "efuse": {"chips", "device", "flash", "image", "protocol", "secure", "transport"},
+    "efuse": {"chips", "device", "image", "protocol", "secure", "transport"},
     "flash": {"chips", "device", "image", "monitor", "protocol", "secure", "transport", "virtual"},
     "monitor": {"chips", "device", "flash", "image", "protocol", "secure", "transport", "virtual"},
     "device": {"chips", "image", "protocol", "secure", "transport"},

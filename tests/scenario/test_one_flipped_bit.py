@@ -333,6 +333,7 @@ READ_ONLY: tuple[tuple[str, ...], ...] = (
     ("read-mac",),
     ("flash-id",),
     ("get-security-info",),
+    ("secure", "status"),
     ("read-flash-status", "--bytes", "3"),
     ("read-flash-sfdp", "0", "4"),
     ("read-flash-sfdp", "--decode"),

@@ -145,7 +145,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "eFuses and security": {
         "efuse": Entry("Read and burn eFuses.", "efuse_chain:group"),
-        "secure": Entry("Sign and encrypt files, and manage their keys.", offline=True),
+        "secure": Entry("Sign and encrypt files, manage their keys, and show a chip's security."),
     },
     "More": {
         "demo": Entry(
@@ -204,6 +204,9 @@ GROUPS: dict[str, dict[str, Entry]] = {
         ),
     },
     "secure": {
+        "status": Entry(
+            "Show the security of a chip, and what is still open.", "secure_device:status"
+        ),
         "generate-signing-key": Entry(
             "Create a private key for secure boot.",
             "secure_keys:generate_signing_key",

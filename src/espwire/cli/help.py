@@ -169,6 +169,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "secure generate-signing-key -v 2 key.pem",
         "secure sign-data -v 2 -k key.pem -o app-signed.bin app.bin",
     ),
+    "secure status": ("-p /dev/ttyUSB0 secure status",),
     "secure generate-signing-key": (
         "secure generate-signing-key -v 2 --scheme ecdsa256 key.pem",
         "secure generate-signing-key -v 2 --passphrase key.pem",

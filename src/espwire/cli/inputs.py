@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.cli.context import Context
     from espwire.device.device import Device
+    from espwire.flash.host_key import HostKey
     from espwire.image.partition_csv import TableOffsets
     from espwire.image.partition_table import Partition, PartitionTable
     from espwire.image.read_any import FormatChoice
@@ -201,15 +202,29 @@ def look_up_in_file(context: Context, inputs: Sequence[Input], source: TableSour
 
 
 def look_up_on_device(
-    context: Context, inputs: Sequence[Input], source: TableSource, device: Device
+    context: Context,
+    inputs: Sequence[Input],
+    source: TableSource,
+    device: Device,
+    *,
+    key: HostKey | None = None,
 ) -> list[Input]:
     """Replace partition names by addresses, as the device's table has them.
 
+    :param key: decrypts the table
     :raises Unsupported, TableError: the table cannot be read, or does not have a name
     """
+    return look_up(context, inputs, _read_device_table(device, source, key))
+
+
+def _read_device_table(device: Device, source: TableSource, key: HostKey | None) -> PartitionTable:
+    if key is not None:
+        from espwire.flash.host_key import read_encrypted_table
+
+        return read_encrypted_table(device, key)
     from espwire.flash.read_table import read_partition_table
 
-    return look_up(context, inputs, read_partition_table(device, source.offset))
+    return read_partition_table(device, source.offset)
 
 
 def has_names(inputs: Sequence[Input]) -> bool:
@@ -218,14 +233,19 @@ def has_names(inputs: Sequence[Input]) -> bool:
 
 
 def find_region(
-    context: Context, region: Region, source: TableSource, device: Device
+    context: Context,
+    region: Region,
+    source: TableSource,
+    device: Device,
+    *,
+    key: HostKey | None = None,
 ) -> tuple[int, int | None]:
     """Address and size of a region; size None is the rest of the flash.
 
+    :param key: decrypts the device's table
     :raises Unsupported, TableError: the table cannot be read, does not have the name, or the partition is too small
     """
     from espwire.flash.partitions import check_fits
-    from espwire.flash.read_table import read_partition_table
     from espwire.image.partition_table import find_partition
 
     place, size = region.place, region.size
@@ -236,7 +256,7 @@ def find_region(
     if source.file is not None:
         table = read_table_file(context, source.file, source.offset)
     else:
-        table = read_partition_table(device, source.offset)
+        table = _read_device_table(device, source, key)
     partition = find_partition(table, place)
     check_fits(partition, size or 0, "the region")
     return partition.offset, partition.size if size is None else size

@@ -104,28 +104,30 @@ def is_readable(state: FuseState, place: Place) -> bool:
     return bool(state.blocks[place.block.id] & place.mask) and not is_hidden(state, place)
 
 
-def _find_digests(state: FuseState) -> list[Place]:
+def find_digests(state: FuseState) -> list[Place]:
+    """Where digests of public keys are, or may be."""
     names = {purpose.name for purpose in state.data.key_purposes if purpose.digest}
     return list(find_places(state, names))
 
 
-def _is_revoked(state: FuseState, place: Place) -> bool:
+def is_revoked(state: FuseState, place: Place) -> bool:
+    """Whether the digest there is revoked."""
     number = re.search(r"\d+$", place.purpose.name)
     return number is not None and bool(state.value_of(f"SECURE_BOOT_KEY_REVOKE{number[0]}"))
 
 
 def _no_digest(state: FuseState, rule: Danger, around: Surroundings) -> bool:
-    places = (place for place in _find_digests(state) if is_readable(state, place))
-    return all(_is_revoked(state, place) for place in places)
+    places = (place for place in find_digests(state) if is_readable(state, place))
+    return all(is_revoked(state, place) for place in places)
 
 
 def _all_revoked(state: FuseState, rule: Danger, around: Surroundings) -> bool:
-    places = [place for place in _find_digests(state) if is_readable(state, place)]
-    return bool(places) and all(_is_revoked(state, place) for place in places)
+    places = [place for place in find_digests(state) if is_readable(state, place)]
+    return bool(places) and all(is_revoked(state, place) for place in places)
 
 
 def _hidden_digest(state: FuseState, rule: Danger, around: Surroundings) -> bool:
-    return any(is_hidden(state, place) for place in _find_digests(state))
+    return any(is_hidden(state, place) for place in find_digests(state))
 
 
 def _has_key(state: FuseState, rule: Danger, around: Surroundings) -> bool:
@@ -162,7 +164,7 @@ def _open_key(state: FuseState, rule: Danger, around: Surroundings) -> bool:
         return False
     secret = {purpose.name for purpose in state.data.key_purposes if purpose.read_protect}
     stored = any(block.purpose_field for block in state.data.blocks)
-    digests = [] if stored else _find_digests(state)
+    digests = [] if stored else find_digests(state)
     for place in find_places(state, secret):
         shared = sum(digest.mask for digest in digests if digest.block.id == place.block.id)
         if is_readable(state, place._replace(mask=place.mask & ~shared)):

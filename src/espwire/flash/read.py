@@ -7,7 +7,7 @@ stored block only if the chip's MD5 shows that the flash still holds it, and rea
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ def read_to_file(
     *,
     flash_size: int | None = None,
     resume: bool = True,
+    decode: Callable[[int, bytes], bytes] | None = None,
     cancel: Cancel | None = None,
     report: Report = silent,
 ) -> int:
@@ -51,6 +52,7 @@ def read_to_file(
     :param flash_size: bytes, where the caller knows better than the flash
     :param resume: store what was read in ``FILE.partial``: of more than 64 KiB, by a loader that computes MD5s, from a
         flash chip whose id is known, for a regular file
+    :param decode: makes the file's content of the address and what was read, such as ``host_key.open_decoder``
     :raises Unsupported: this loader cannot read flash
     :raises UsageError: the range is empty or goes past the flash's end
     :raises VerifyError: a piece differed, three times, from the chip's own MD5 of it
@@ -65,13 +67,15 @@ def read_to_file(
             reading = ResumableRead(device, partial, address, size, cancel=cancel, report=report)
             content = reading.run(list_blocks(address, address + size))
             with open_output(path) as file:
-                file.write(content)
+                file.write(content if decode is None else decode(address, content))
         return size
     name = os.path.basename(os.fspath(path))
     with (
         open_output(path) as file,
         closing(_read(device, address, size, name, cancel, report)) as pieces,
     ):
+        if decode is not None:
+            file.write(decode(address, b"".join(pieces)))
         for data in pieces:
             file.write(data)
     return size

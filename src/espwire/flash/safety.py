@@ -7,6 +7,7 @@ chips' data (``[security]``, ``[flash]``) and ``chips/data/image.toml`` (``revis
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
@@ -40,17 +41,21 @@ def find_problems(
     target: FlashTarget,
     policy: Policy,
     images: ParsedImages | None = None,
+    *,
+    host_key: bool = False,
 ) -> tuple[Finding, ...]:
     """The reasons against writing ``blobs``.
 
     :param images: those of the blobs that are parsed already
+    :param host_key: this computer encrypts what the chip reads as encrypted
     """
     images = images or ParsedImages(target.chip)
     findings: list[Finding] = []
     for blob in blobs:
         if blob.data:
             findings += _find_area_problems(blob.label, blob.address, blob.end, target)
-            findings += _find_encryption_problems(blob, target, images)
+            if not host_key:
+                findings += _find_encryption_problems(blob, target, images)
             if blob.encrypted:
                 findings += _find_key_problems(blob, target, policy)
             if blob.chips and target.chip.id not in blob.chips:
@@ -60,7 +65,7 @@ def find_problems(
             else:
                 findings += _find_image_problems(blob, target, images)
             findings += find_misplaced(blob, target.chip, images) or find_boot_content_problems(
-                blob, target.chip, target.security
+                replace(blob, encrypted=True) if host_key else blob, target.chip, target.security
             )
             findings += find_unsigned(blob, target.chip, target.security)
     if policy.erase_all:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from espwire.blob import Blob
 from espwire.device.backends.base import build_wrong_erase
 from espwire.device.backends.stub import WriteTransfer
+from espwire.efuse.trust import find_refusals
+from espwire.efuse.wire import DeviceStore
 from espwire.errors import FileError
 from espwire.events import (
     Finished,
@@ -28,6 +30,7 @@ from espwire.flash.boot_content import ParsedImages
 from espwire.flash.erase import erase_again, run_erase
 from espwire.flash.estimate import TransportCost
 from espwire.flash.findings import Finding, Policy, stop_if_fatal
+from espwire.flash.host_key import HostKey, encrypt_for
 from espwire.flash.journal import NOTHING, Journal, Unfinished
 from espwire.flash.last_written import digest_sectors
 from espwire.flash.model import (
@@ -99,6 +102,7 @@ def write_flash(
     *,
     policy: Policy | None = None,
     settings: HeaderSettings | None = None,
+    key: HostKey | None = None,
     dry_run: bool = False,
     journal: Journal | None = None,
     cancel: Cancel | None = None,
@@ -106,6 +110,7 @@ def write_flash(
 ) -> Plan:
     """Write ``blobs`` and verify them; returns the plan that was carried out.
 
+    :param key: encrypt on this computer what the chip reads as encrypted; the ciphertext in flash is verified
     :param journal: keeps what an interruption would destroy, and restores it in the next run; with ``last_written``,
         what this write leaves, so that the next one compares faster
     :param settings: flash settings for the header of the image at the bootloader's offset
@@ -116,7 +121,7 @@ def write_flash(
     """
     policy = policy or Policy()
     target, blobs, ordered, problems = check_write(
-        device, blobs, policy=policy, settings=settings, report=report
+        device, blobs, policy=policy, settings=settings, key=key, report=report
     )
     unfinished = NOTHING if journal is None else journal.read()
     unfinished = leave_out_erased(unfinished, policy)
@@ -180,9 +185,10 @@ def check_write(
     *,
     policy: Policy | None = None,
     settings: HeaderSettings | None = None,
+    key: HostKey | None = None,
     report: Report = silent,
 ) -> CheckedWrite:
-    """The checks of ``write_flash`` that do not depend on what the flash holds now.
+    """The checks of ``write_flash`` that do not depend on what the flash holds where it writes.
 
     :raises UsageError, SafetyStop: as ``write_flash``
     """
@@ -191,9 +197,14 @@ def check_write(
     images = ParsedImages(target.chip)
     blobs = prepare_blobs(blobs, target, settings, images, report=report)
     if any(blob.encrypted for blob in blobs) and target.limits.can_encrypt:
-        key, config = device.flash_key_valid, device.flash_crypt_config
-        target = replace(target, flash_key=key, crypt_config=config)
-    problems = find_problems(blobs, target, policy, images)
+        valid, config = device.flash_key_valid, device.flash_crypt_config
+        target = replace(target, flash_key=valid, crypt_config=config)
+    problems = find_problems(blobs, target, policy, images, host_key=key is not None)
+    if device.security.secure_boot and not device.secure_download:
+        problems += find_refusals(blobs, target.chip, DeviceStore(device).read())
+    if key is not None:
+        blobs, more = encrypt_for(device, key, blobs, report)
+        problems += more
     ordered = check_blobs(blobs, target, policy)
     stop_if_fatal(problems, policy)
     return CheckedWrite(target, blobs, ordered, problems)
@@ -223,6 +234,7 @@ def write_build(
     policy: Policy | None = None,
     settings: HeaderSettings | None = None,
     encrypt: bool = False,
+    key: HostKey | None = None,
     dry_run: bool = False,
     journal: Journal | None = None,
     cancel: Cancel | None = None,
@@ -232,6 +244,7 @@ def write_build(
 
     :param settings: flash settings that override the build's own
     :param encrypt: have the chip encrypt the files that the build marks so
+    :param key: as for ``write_flash``
     :raises SafetyStop: it is for another chip, or another safety check fails
     :raises VerifyError: the flash does not hold what was written
     """
@@ -247,6 +260,7 @@ def write_build(
         blobs,
         policy=policy,
         settings=chosen,
+        key=key,
         dry_run=dry_run,
         journal=journal,
         cancel=cancel,

@@ -29,6 +29,7 @@ from espwire.image.model import (
     Segment,
     compute_checksum,
 )
+from espwire.image.signature import find_signatures
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -391,7 +392,9 @@ def find_patch_obstacle(data: bytes, image: Image | ImageError) -> str:
         return "it is not a bootable image"
     if isinstance(image, ImageError):
         return f"{image}"
-    return "" if image.intact else "its checksum or SHA-256 is wrong"
+    if not image.intact:
+        return "its checksum or SHA-256 is wrong"
+    return "it is signed" if find_signatures(data, len(data) - len(image.trailing)) else ""
 
 
 def patch_image(image: Image, chip: Chip, settings: HeaderSettings) -> Image:

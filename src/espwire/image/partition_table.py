@@ -25,12 +25,13 @@ APP, DATA, BOOTLOADER, TABLE = 0, 1, 2, 3
 TYPES = {"app": APP, "data": DATA, "bootloader": BOOTLOADER, "partition_table": TABLE}
 FIRST_CUSTOM_TYPE, LAST_CUSTOM_TYPE = 0x40, 0xFE
 FACTORY, FIRST_OTA, MAX_OTA, TEST = 0x00, 0x10, 16, 0x20
-OTA_DATA, NVS, COREDUMP, UNDEFINED, TEE_OTA = 0x00, 0x02, 0x03, 0x06, 0x90
+OTA_DATA, NVS, COREDUMP, NVS_KEYS, UNDEFINED, TEE_OTA = 0x00, 0x02, 0x03, 0x04, 0x06, 0x90
 PRIMARY, OTA, RECOVERY = 0, 1, 2
 SUBTYPES: dict[int, dict[str, int]] = {
     APP: {"factory": FACTORY, "test": TEST, "tee_0": 0x30, "tee_1": 0x31}
     | {f"ota_{slot}": FIRST_OTA + slot for slot in range(MAX_OTA)},
-    DATA: {"ota": OTA_DATA, "phy": 1, "nvs": NVS, "coredump": COREDUMP, "nvs_keys": 4, "efuse": 5}
+    DATA: {"ota": OTA_DATA, "phy": 1, "nvs": NVS, "coredump": COREDUMP, "nvs_keys": NVS_KEYS}
+    | {"efuse": 5}
     | {
         "undefined": UNDEFINED,
         "esphttpd": 0x80,
@@ -103,9 +104,9 @@ class Partition:
 
     @property
     def encrypted(self) -> bool:
-        """Whether its content is encrypted on chips with flash encryption; applications and OTA data always are."""
+        """Whether its content is encrypted on chips with flash encryption; applications, OTA data and NVS keys always are."""
         always = self.type in (APP, BOOTLOADER, TABLE) or (
-            self.type == DATA and self.subtype == OTA_DATA
+            self.type == DATA and self.subtype in (OTA_DATA, NVS_KEYS)
         )
         return bool(self.flags & ENCRYPTED) or always
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.blob import Blob, choose_for_chip
+from espwire.cli.host_key_options import host_key_options, read_host_key
 from espwire.cli.inputs import (
     Input,
     TableSource,
@@ -41,7 +42,7 @@ from espwire.cli.options import (
 )
 from espwire.cli.written_text import report_written
 from espwire.errors import UsageError, VerifyError
-from espwire.files import check_total_size
+from espwire.files import check_total_size, keep_inputs
 from espwire.sizes import format_size
 from espwire.text import escape
 
@@ -138,6 +139,7 @@ def _check_choices(choices: Mapping[str, Any]) -> None:
     help="Refuse to write what cannot be verified. (Files are always verified if possible.)",
 )
 @input_format_option
+@host_key_options
 @encrypt_options
 @changes_options
 @needed_options
@@ -175,6 +177,7 @@ def write_flash(
     in_flash = [file for file in old if file.lower() != SKIP]
     paths = [item.path for item in (*inputs, *encrypted)]
     check_readable([*paths, *in_flash, *source.files])
+    key = read_host_key(context, choices, source)
 
     def read() -> list[Blob]:
         check_total_size([*paths, *old])
@@ -202,7 +205,7 @@ def write_flash(
     def write(device: Device) -> tuple[list[Blob], Plan]:
         nonlocal inputs, blobs
         if named and not blobs:  # a pipe can be read once
-            inputs = look_up_on_device(context, inputs, source, device)
+            inputs = look_up_on_device(context, inputs, source, device, key=key)
             blobs = read()
         chosen = list(choose_for_chip(blobs, device.chip.id))
         if choices["keep_gaps"]:
@@ -212,6 +215,7 @@ def write_flash(
             chosen,
             policy=policy,
             settings=settings,
+            key=key,
             dry_run=dry_run,
             journal=context.journal(device),
             report=context.report,
@@ -329,20 +333,24 @@ def _report_differences(
 @click.command()
 @click.argument("arguments", metavar="ADDRESS SIZE FILE", nargs=-1, required=True)
 @known_size_option
+@host_key_options
 @flash_options
 @table_options
 @progress_option
 @click.pass_obj
 def read_flash(
     context: Context,
+    /,
     arguments: tuple[str, ...],
     flash_size: int | None,
     pins: Pins,
     partitions: str | None,
     table_offset: int,
+    **choices: Any,
 ) -> None:
     """SIZE may be ALL, for everything up to the end of the flash. A partition's name may replace ADDRESS and SIZE.
     After an interruption, repeat the command: it continues."""
+    from espwire.flash.host_key import open_decoder
     from espwire.flash.read import read_to_file
 
     region, (file,) = parse_region(arguments, files=1, strict=context.program.strict)
@@ -350,10 +358,16 @@ def read_flash(
     check_writable(file)
     source = TableSource(partitions, table_offset)
     check_readable(source.files)
+    key = read_host_key(context, choices, source)
+    if choices["key"] is not None:
+        keep_inputs(file, [choices["key"]])
 
     def read(device: Device) -> tuple[str, int, int]:
         name = context.name_file(file, device)
-        address, size = find_region(context, region, source, device)
+        address, size = find_region(context, region, source, device, key=key)
+        decode = None
+        if key is not None:
+            decode = open_decoder(device, key, address, size, context.report)
         size = read_to_file(
             device,
             address,
@@ -361,6 +375,7 @@ def read_flash(
             name,
             flash_size=flash_size,
             resume=context.program.waits,
+            decode=decode,
             report=context.report,
         )
         return name, address, size

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.blob import Blob, choose_for_chip
+from espwire.cli.host_key_options import host_key_options, read_host_key
 from espwire.cli.inputs import header_settings, load_chip_option
 from espwire.cli.number_types import FlashAddress
 from espwire.cli.options import (
@@ -29,6 +30,7 @@ from espwire.sizes import Ranges, join_ranges
 if TYPE_CHECKING:
     from espwire.cli.context import Context
     from espwire.device.device import Device
+    from espwire.flash.host_key import HostKey
     from espwire.flash.model import Plan
     from espwire.image.build_file import BuildPlan
     from espwire.image.read_any import FormatChoice
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Have the chip encrypt the files that the build marks for encryption.",
 )
+@host_key_options
 @click.option(
     "--app-address",
     type=FlashAddress(0),
@@ -93,6 +96,7 @@ def flash(
     from espwire.image.build_dir import read_build
     from espwire.image.build_file import BuildRequest
 
+    key = read_host_key(context, choices)
     settings = header_settings(flash_mode, flash_freq, flash_size)
     request = BuildRequest(
         chip=load_chip_option(context),
@@ -125,7 +129,7 @@ def flash(
     )
 
     def write(device: Device) -> tuple[BuildPlan, Plan]:
-        erase = find_partitions(device, whole, choices["erase"]) if choices["erase"] else ()
+        erase = find_partitions(device, whole, choices["erase"], key) if choices["erase"] else ()
         blobs = choose_for_chip(build.blobs, device.chip.id)
         chosen = replace(build, blobs=tuple(cut_gaps(blobs)) if choices["keep_gaps"] else blobs)
         plan = write_build(
@@ -134,6 +138,7 @@ def flash(
             policy=policy.replace(erase=erase),
             settings=settings,
             encrypt=choices["encrypt"],
+            key=key,
             dry_run=choices["dry_run"],
             journal=context.journal(device),
             report=context.report,
@@ -196,16 +201,21 @@ def choose_app(build: BuildPlan) -> tuple[Blob, ...]:
     return found
 
 
-def find_partitions(device: Device, build: BuildPlan, names: Sequence[str]) -> Ranges:
+def find_partitions(
+    device: Device, build: BuildPlan, names: Sequence[str], key: HostKey | None = None
+) -> Ranges:
     """The flash ranges of partitions, by the table of the build, else by that of the device.
 
     :raises TableError: no table, or no such partition
     """
+    from espwire.flash.host_key import read_encrypted_table
     from espwire.flash.read_table import read_partition_table
     from espwire.image.build_file import find_table
     from espwire.image.partition_table import find_partition
 
-    table = find_table(build.blobs) or read_partition_table(device)
+    table = find_table(build.blobs) or (
+        read_partition_table(device) if key is None else read_encrypted_table(device, key)
+    )
     found = [find_partition(table, name) for name in names]
     return join_ranges((partition.offset, partition.end) for partition in found)
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 ESPTOOL_VERSION = "5.6.0"  # the newest esptool whose command line is supported; scripts compare it
 EXIT_USAGE, EXIT_FATAL, EXIT_PORT, EXIT_BUG = 2, 2, 1, 1
 # safety checks that esptool does not have: only warnings
-OVERRIDDEN = frozenset({"wrong-offset", "not-an-image", "unsigned-image"})
+OVERRIDDEN = frozenset(
+    {"wrong-offset", "not-an-image", "unsigned-image", "untrusted-key", "revoked-key"}
+)
 FATAL = "A fatal error occurred"
 
 

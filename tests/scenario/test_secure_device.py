@@ -1,0 +1,167 @@
+"""Secure boot and a connected chip: images that it would refuse, and ``secure status``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_host_key import boot_image
+
+from espwire.cli.main import main
+
+
+class Bench:
+    """A virtual ESP32-C3 whose flash and eFuses are files, and two signing keys."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.capsys, self.chip = folder, capsys, "esp32c3"
+        self.options = ""
+
+    @property
+    def port(self) -> str:
+        files = f"flash={self.folder / 'flash.bin'}&efuse={self.folder / 'fuses.bin'}"
+        return f"virtual:{self.chip}?size=1MB&profile=instant&{files}{self.options}"
+
+    def run(self, *words: object, code: int = 0) -> list[dict[str, Any]]:
+        got = main(["--json", "-p", self.port, *map(str, words)])
+        out, err = self.capsys.readouterr()
+        assert got == code, (got, out, err)
+        return [json.loads(line) for line in out.splitlines()]
+
+    def burn(self, *words: object) -> None:
+        self.run("efuse", "--do-not-confirm", *words)
+
+    def offline(self, *words: object) -> None:
+        assert main(["secure", *map(str, words)]) == 0
+        self.capsys.readouterr()
+
+    def key(self, name: str) -> Path:
+        path = self.folder / name
+        self.offline("generate-signing-key", "-v", "2", path)
+        return path
+
+    def sign(self, key: Path) -> Path:
+        path = self.folder / f"{key.stem}.bin"
+        path.write_bytes(boot_image(self.chip))
+        self.offline("sign-data", "-v", "2", "-k", key, path)
+        return path
+
+    def status(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.run("secure", "status")[-1]["data"]
+        return data
+
+
+@pytest.fixture
+def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    return Bench(tmp_path, capsys)
+
+
+def openings(status: dict[str, Any]) -> set[str]:
+    return {each["code"] for each in status["openings"]}
+
+
+def test_signed_images_are_refused_unless_the_chip_trusts_the_key(bench: Bench) -> None:
+    trusted, other = bench.key("trusted.pem"), bench.key("other.pem")
+    good, bad = bench.sign(trusted), bench.sign(other)
+    bench.run("write-flash", "0x10000", bad)  # before secure boot is on
+    bench.burn("burn-key-digest", "BLOCK_KEY0", trusted, "SECURE_BOOT_DIGEST0")
+    bench.burn("burn-efuse", "SECURE_BOOT_EN", "1")
+    bench.run("write-flash", "0x10000", good)
+    before = (bench.folder / "flash.bin").read_bytes()
+    error = bench.run("write-flash", "0x10000", bad, code=8)[-1]
+    assert error["details"]["consents"] == ["untrusted-key"]
+    assert (bench.folder / "flash.bin").read_bytes() == before
+    bench.run("write-flash", "0x10000", bad, "--allow", "untrusted-key")
+    bench.burn("burn-key-digest", "BLOCK_KEY1", other, "SECURE_BOOT_DIGEST1")
+    bench.run("write-flash", "0x10000", bad)
+    bench.burn("burn-efuse", "SECURE_BOOT_KEY_REVOKE1", "1")
+    error = bench.run("write-flash", "0x10000", bad, code=8)[-1]
+    assert error["details"]["consents"] == ["revoked-key"]
+    assert "SECURE_BOOT_DIGEST1 in BLOCK_KEY1" in error["message"]
+    bench.run("write-flash", "0x10000", good)
+
+
+def test_a_signed_image_keeps_its_header(bench: Bench) -> None:
+    signed = bench.sign(bench.key("key.pem"))
+    events = bench.run("write-flash", "--flash-size", "1MB", "0x0", signed)
+    assert any(e.get("code") == "header-kept" and "it is signed" in e["text"] for e in events)
+    data = signed.read_bytes()
+    assert (bench.folder / "flash.bin").read_bytes()[: len(data)] == data
+
+
+def test_the_status_of_a_new_chip_names_everything_that_is_open(bench: Bench) -> None:
+    status = bench.status()
+    assert (status["secure_boot"], status["download_mode"]) == ("off", "open")
+    assert status["flash_encryption"] == "off, can be switched 3 more times"
+    assert openings(status) == {
+        "any-firmware",
+        "plain-flash",
+        "download-mode",
+        "jtag-pins",
+        "jtag-usb",
+    }
+    assert [key["block"] for key in status["keys"]] == [f"BLOCK_KEY{n}" for n in range(6)]
+    assert {key["state"] for key in status["keys"]} == {"empty"}
+
+
+def test_each_step_that_the_status_names_closes_its_opening(bench: Bench) -> None:
+    trusted = bench.key("trusted.pem")
+    flash_key = bench.folder / "flash.key"
+    flash_key.write_bytes(bytes(range(1, 33)))
+    bench.burn("burn-key", "BLOCK_KEY0", flash_key, "XTS_AES_128_KEY", "--no-read-protect")
+    bench.burn("burn-key-digest", "BLOCK_KEY1", trusted, "SECURE_BOOT_DIGEST0")
+    bench.burn("burn-efuse", "SECURE_BOOT_EN", "1", "SPI_BOOT_CRYPT_CNT", "1")
+    status = bench.status()
+    assert openings(status) == {
+        "open-digest-slot", "other-boot-mode", "encryption-counter", "encrypting-downloads",
+        "readable-key", "download-mode", "jtag-pins", "jtag-usb",
+    }  # fmt: skip
+    assert status["flash_encryption"] == "on, can be switched 2 more times"
+    steps: list[tuple[str, Callable[[], None]]] = [
+        (
+            "open-digest-slot",
+            lambda: bench.burn(
+                "burn-efuse", "SECURE_BOOT_KEY_REVOKE1", "1", "SECURE_BOOT_KEY_REVOKE2", "1"
+            ),
+        ),
+        ("readable-key", lambda: bench.burn("read-protect-efuse", "BLOCK_KEY0")),
+        ("other-boot-mode", lambda: bench.burn("burn-efuse", "DIS_DIRECT_BOOT", "1")),
+        ("encryption-counter", lambda: bench.burn("write-protect-efuse", "SPI_BOOT_CRYPT_CNT")),
+        ("jtag-pins", lambda: bench.burn("burn-efuse", "DIS_PAD_JTAG", "1")),
+        ("jtag-usb", lambda: bench.burn("burn-efuse", "DIS_USB_JTAG", "1")),
+    ]
+    for code, step in steps:
+        step()
+        now = bench.status()
+        assert openings(now) == openings(status) - {code}, code
+        status = now
+    assert status["flash_encryption"] == "on, permanently"
+    assert status["keys"][0] == {
+        "block": "BLOCK_KEY0",
+        "purpose": "XTS_AES_128_KEY",
+        "state": "unreadable",
+        "revoked": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "chip", ["esp32", "esp32c2", "esp32s2", "esp32s3", "esp32c6", "esp32h2", "esp32p4"]
+)
+def test_the_status_of_every_kind_of_chip(bench: Bench, chip: str) -> None:
+    bench.chip = chip
+    assert {"any-firmware", "plain-flash", "download-mode", "jtag-pins"} <= openings(bench.status())
+
+
+def test_the_status_in_secure_download_mode(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = "virtual:esp32c3?secure-download=1&secure-boot=1&flash-encryption=1"
+    assert main(["--json", "-p", port, "secure", "status"]) == 0
+    status = json.loads(capsys.readouterr().out.splitlines()[-1])["data"]
+    assert (status["complete"], status["download_mode"]) == (False, "secure")
+    assert (status["secure_boot"], status["flash_encryption"]) == ("on, version 2", "on")
+    assert openings(status) == {"secure-download", "jtag-pins", "jtag-usb"}
+    assert status["keys"][0]["purpose"] == "XTS_AES_128_KEY"
