@@ -282,6 +282,7 @@ CONSENTS: dict[str, str] = {
     "efuse-usb-boot": "burn the two eFuses that together keep the chip from starting",
     "efuse-no-flash-power": "enable Secure Download Mode where that leaves the flash without power",
     "efuse-digest-scheme": "burn the digest of a key whose signatures the chip cannot check",
+    "efuse-unproven": "take a key block that cannot be read back for one that holds the given key",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 

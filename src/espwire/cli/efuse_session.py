@@ -267,19 +267,28 @@ class Session:
         """Report that all bits are burned already, and which blocks cannot be read."""
         from espwire.cli.efuse_plan_text import DONE
 
-        self._warn_unproven(unproven)
+        self._check_unproven(unproven)
         text = f"Nothing to burn: it is already burned.\n{DONE}"
         self.context.result(
             "efuse burn", text, {"already_burned": True, "unproven": list(unproven)}
         )
 
-    def _warn_unproven(self, unproven: Sequence[str]) -> None:
-        if unproven:
-            self.context.warn(
-                "efuse-unproven",
-                f"{', '.join(unproven)} cannot be read back, so this is not proven; if another key"
-                " was burned there, that key stays",
-            )
+    def _check_unproven(self, unproven: Sequence[str]) -> None:
+        """Stop if blocks are burned and hidden: they may hold another key.
+
+        :raises SafetyStop: code ``efuse-unproven``: the consent is missing
+        """
+        from espwire.flash.findings import Policy, build_fatal, stop_if_fatal
+
+        if not unproven:
+            return
+        text = (
+            f"{', '.join(unproven)} cannot be read back, so this is not proven; if another key"
+            " was burned there, that key stays"
+        )
+        finding = build_fatal("efuse-unproven", text, by_name_only=True)
+        stop_if_fatal([finding], Policy(consents=self.settings.consents))
+        self.context.warn(finding.code, finding.text)
 
     def _burn(
         self,
@@ -308,7 +317,7 @@ class Session:
         if not plan.steps:
             self._report_nothing(plan.unproven)
             return False
-        self._warn_unproven(plan.unproven)
+        self._check_unproven(plan.unproven)
         rehearse(plan)
         data = texts.plan_data(plan, sensitive=sensitive)
         self.context.result("efuse plan", texts.draw_plan(plan, sensitive=sensitive), data)

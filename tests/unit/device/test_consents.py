@@ -37,4 +37,7 @@ def test_every_safety_check_names_a_known_consent():
         *(rule for chip in fuse_chip_ids() for rule in load_fuses(chip).danger),
     ]
     asked |= {rule.name for rule in rules if not rule.note}
-    assert asked | {"status-lock", "outside-build", "unverified", "overwrite-key"} == set(CONSENTS)
+    assert asked | {
+        *("status-lock", "outside-build", "unverified", "overwrite-key", "efuse-unproven"),
+        "unproven-key",
+    } == set(CONSENTS)
