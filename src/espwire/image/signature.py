@@ -5,7 +5,6 @@ Version 2 signature blocks are in their own sector after the image; version 1 di
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -54,6 +53,8 @@ def find_signatures(data: bytes, end: int) -> tuple[Signature, ...]:
 
 def _find_blocks(data: bytes, sector: int) -> Iterator[Signature]:
     """The blocks of version 2; padding between image and sector must be blank."""
+    import hashlib  # takes 2 ms, which other images do not need
+
     for number in range(MAX_BLOCKS):
         at = sector + number * BLOCK
         block = data[at : at + BLOCK]
