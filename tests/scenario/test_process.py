@@ -57,7 +57,11 @@ def test_an_ending_signal_unwinds_and_leaves_no_half_file(tmp_path: Path, name: 
     port = ["-p", "virtual:esp32c3?pace=1", "--no-stub"]
     line = [*PROGRAM, "--json", *port, "read-flash", "0", "1M", str(out)]
     with subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup ignores SIGHUP
     ) as process:
         assert process.stdout is not None
         for event in process.stdout:
