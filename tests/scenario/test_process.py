@@ -61,7 +61,8 @@ def test_an_ending_signal_unwinds_and_leaves_no_half_file(tmp_path: Path, name: 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup ignores SIGHUP
+        # nohup has SIGHUP ignored, which a child inherits
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         assert process.stdout is not None
         for event in process.stdout:
