@@ -266,7 +266,7 @@ class Context:
         port, board = self.get("port"), device.mac
         if self.options.get("no_state") or not board:
             return None
-        if port is not None and port.lower().startswith("virtual:"):
+        if self._is_virtual():
             files = parse_qs(urlsplit(port).query).get("flash")
             if not files:
                 return None
@@ -454,7 +454,6 @@ class Context:
 
         name = self.get("port")
         target = self.find_target()
-        virtual = isinstance(target, str) and target.lower().startswith("virtual:")
         with connect(
             target,
             chip=self.chip,
@@ -464,7 +463,7 @@ class Context:
             report=self.report,
             on_packet=self._observe_packets(),
             stub=False,  # _prepare starts one if the command benefits
-            history=None if virtual else self.state,
+            history=None if self._is_virtual() else self.state,
         ) as device:
             # only now: of a port that is away, the system lists no identity to find it by
             self._target = None if isinstance(target, str) else target

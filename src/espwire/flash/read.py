@@ -19,13 +19,13 @@ from espwire.files import is_replaced, open_output
 from espwire.flash.model import BLANK, Cancel, FlashTarget
 from espwire.flash.plan import hint_at_stub
 from espwire.flash.verify import has_content
-from espwire.image.backup_file import Board
-from espwire.image.partial_read import PartialRead
 from espwire.progress import track
 from espwire.sizes import BLOCK, align_up, join_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
+    from espwire.image.backup_file import Board
+    from espwire.image.partial_read import PartialRead
 
 PROGRESS_STEP = 0x1000
 PACKED_SHARE = 2  # flash content typically takes this fraction of its size on the line
@@ -83,6 +83,8 @@ def read_to_file(
 
 def find_board(device: Device, target: FlashTarget) -> Board | None:
     """The board by MAC address and flash id; None: they are not known."""
+    from espwire.image.backup_file import Board
+
     flash = device.flash
     if target.id_size is None or flash is None or not flash.id_hex or not device.mac:
         return None
@@ -111,6 +113,8 @@ def open_partial(
     :raises FileError: it cannot be opened, or another process uses it
     :raises DataError: code ``partial-of-other-board``
     """
+    from espwire.image.partial_read import PartialRead
+
     with PartialRead(os.fspath(path) + PARTIAL, board) as partial:
         complete = False
         try:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from espwire.blob import Blob
 from espwire.device.backends.base import build_wrong_erase
 from espwire.device.backends.stub import WriteTransfer
-from espwire.efuse.trust import find_refusals
-from espwire.efuse.wire import DeviceStore
 from espwire.errors import FileError
 from espwire.events import (
     Finished,
@@ -30,7 +28,6 @@ from espwire.flash.boot_content import ParsedImages
 from espwire.flash.erase import erase_again, run_erase
 from espwire.flash.estimate import TransportCost
 from espwire.flash.findings import Finding, Policy, stop_if_fatal
-from espwire.flash.host_key import HostKey, encrypt_for
 from espwire.flash.journal import NOTHING, Journal, Unfinished
 from espwire.flash.last_written import digest_sectors
 from espwire.flash.model import (
@@ -93,6 +90,7 @@ from espwire.sizes import (
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
+    from espwire.flash.host_key import HostKey
     from espwire.image.build_file import BuildPlan
 
 
@@ -201,8 +199,13 @@ def check_write(
         target = replace(target, flash_key=valid, crypt_config=config)
     problems = find_problems(blobs, target, policy, images, host_key=key is not None)
     if device.security.secure_boot and not device.secure_download:
+        from espwire.efuse.trust import find_refusals  # most chips do not need the eFuse tables
+        from espwire.efuse.wire import DeviceStore
+
         problems += find_refusals(blobs, target.chip, DeviceStore(device).read())
     if key is not None:
+        from espwire.flash.host_key import encrypt_for
+
         blobs, more = encrypt_for(device, key, blobs, report)
         problems += more
     ordered = check_blobs(blobs, target, policy)
