@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from unittest.mock import patch
 
 import click
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from espwire.cli.app import LazyGroup, build
 from espwire.cli.command_table import SECTIONS
 from espwire.cli.context import Context
+from espwire.cli.efuse_session import Session
 from espwire.cli.help import EXAMPLES
 from espwire.cli.main import main
 from espwire.cli.suggestions import COMMANDS, GROUP_COMMANDS, LATER
@@ -31,12 +33,11 @@ def find_paths() -> list[str]:
 
 def does_parse(line: str) -> bool:
     """Whether a command line parses; nothing is run."""
-    real = click.Command.invoke
-    click.Command.invoke = lambda command, context: None  # type: ignore[assignment, method-assign]
-    try:
+    with (
+        patch.object(click.Command, "invoke", lambda command, context: None),
+        patch.object(Session, "run", lambda session, commands, steps: None),  # of eFuse commands
+    ):
         return main(shlex.split(line)) == 0
-    finally:
-        click.Command.invoke = real  # type: ignore[method-assign]
 
 
 def answer(line: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
