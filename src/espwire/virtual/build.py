@@ -19,7 +19,7 @@ from espwire.secure.flash_encryption import (
 from espwire.virtual.chip import VirtualChip
 from espwire.virtual.config import VirtualOptions
 from espwire.virtual.defects import DefectiveChip
-from espwire.virtual.efuses import ChipConfig, default_config, fuse_registers
+from espwire.virtual.efuses import DEFAULT_FLASH_KEY, ChipConfig, default_config, fuse_registers
 from espwire.virtual.faults import COMMAND_KINDS, Faults
 from espwire.virtual.flash_parts import PROFILES, find_part
 from espwire.virtual.nor_flash import NorFlash
@@ -27,9 +27,6 @@ from espwire.virtual.programs.program import Encrypt
 from espwire.virtual.soc.mask_rom import LoadedRom, load_rom
 
 BLANK_FLASH_KEY = bytes(32)
-DEFAULT_FLASH_KEY = bytes(
-    range(32)
-)  # of a chip with flash encryption for which no key was specified
 
 
 def build_config(options: VirtualOptions) -> ChipConfig:

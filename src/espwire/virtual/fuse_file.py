@@ -92,8 +92,6 @@ def read_config(chip: Chip, config: ChipConfig, words: Mapping[int, int]) -> Chi
     """``config`` with what its eFuses say."""
     identity = Identity(chip, KnownWords(lambda address: words.get(address, 0)))
     security, revision = chip.security, identity.revision()
-    count = security.flash_encryption
-    counted = 0 if count is None else extract(words.get(count.address, 0), count.shift, count.bits)
     return dataclasses.replace(
         config,
         mac=identity.mac(),
@@ -101,7 +99,7 @@ def read_config(chip: Chip, config: ChipConfig, words: Mapping[int, int]) -> Chi
         secure_download=is_set(security.secure_download, words),
         secure_boot=is_set(security.secure_boot or security.secure_boot_v2, words),
         secure_boot_v1=is_set(security.secure_boot_v1, words),
-        flash_encryption=bool(counted.bit_count() % 2),
+        flash_encryption=is_encrypting(chip, words),
         key_purposes=tuple(
             extract(words.get(slot.address, 0), slot.shift, slot.bits)
             for slot in security.key_purpose_slots
@@ -112,3 +110,10 @@ def read_config(chip: Chip, config: ChipConfig, words: Mapping[int, int]) -> Chi
 def is_set(at: BitAt | None, words: Mapping[int, int]) -> bool:
     """Whether a bit of the eFuses is set."""
     return at is not None and bool(words.get(at.address, 0) >> at.bit & 1)
+
+
+def is_encrypting(chip: Chip, words: Mapping[int, int]) -> bool:
+    """Whether flash encryption is on: its counter has an odd number of bits."""
+    at = chip.security.flash_encryption
+    count = 0 if at is None else extract(words.get(at.address, 0), at.shift, at.bits)
+    return bool(count.bit_count() % 2)
