@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from espwire.efuse.keys import Key
 from espwire.efuse.model import Purpose
@@ -10,6 +11,10 @@ from espwire.efuse.planner import Planner, build_refusal
 from espwire.errors import UsageError
 from espwire.files import read_file
 from espwire.flash.findings import build_fatal
+
+if TYPE_CHECKING:
+    from espwire.efuse.state import FuseState
+    from espwire.secure.keys import PublicKey
 
 BLOCK_BYTES = 32
 KEY_LIMIT = 1 << 20
@@ -39,7 +44,7 @@ def read_digests(planner: Planner, words: Sequence[str]) -> list[Key]:
         if len(words) != 1:
             raise UsageError("give one KEYFILE", hint="Write burn-key-digest KEYFILE.")
         only = digests[0]
-        _require_support(planner, only)
+        require_digest_support(planner.before, only)
         named = only.name if only.block is not None else data.key_blocks[0]
         purpose = "" if only.block is not None else only.name
         return [Key(named, _digest(planner, words[0]), purpose)]
@@ -87,16 +92,21 @@ def _read_key(planner: Planner, path: str, purpose: str) -> bytes:
 def _digest(planner: Planner, path: str) -> bytes:
     from espwire.secure.keys import parse_public_key
 
-    public, data = parse_public_key(read_file(path, limit=KEY_LIMIT), path), planner.before.data
-    if data.digest_schemes and public.scheme.name not in data.digest_schemes:
-        text = f"secure boot of {data.name} cannot check {public.scheme.title} signatures"
-        planner.dangers.append(build_fatal("efuse-digest-scheme", text))
+    public = parse_public_key(read_file(path, limit=KEY_LIMIT), path)
+    check_digest_scheme(planner, public)
     return public.digest()
 
 
-def _require_support(planner: Planner, purpose: Purpose) -> None:
+def check_digest_scheme(planner: Planner, public: PublicKey) -> None:
+    """Add a danger if the chip cannot check signatures by this key."""
+    data = planner.before.data
+    if data.digest_schemes and public.scheme.name not in data.digest_schemes:
+        text = f"secure boot of {data.name} cannot check {public.scheme.title} signatures"
+        planner.dangers.append(build_fatal("efuse-digest-scheme", text))
+
+
+def require_digest_support(state: FuseState, purpose: Purpose) -> None:
     """:raises DeviceError: the chip's revision or coding scheme does not support the purpose"""
-    state = planner.before
     if purpose.min_revision is not None and state.revision < purpose.min_revision:
         raise build_refusal(
             f"{purpose.name} needs revision {purpose.min_revision} of {state.data.name}",
