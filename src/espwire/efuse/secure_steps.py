@@ -89,11 +89,15 @@ class SecureStep(NamedTuple):
 
 
 class SecureSteps(NamedTuple):
-    """The steps for a chip, the use of its key blocks, and what is left out."""
+    """The steps for a chip, the use of its key blocks, and what is left out.
+
+    :ivar flash_key: the flash encryption key that the chip will have, or has
+    """
 
     steps: tuple[SecureStep, ...]
     blocks: dict[str, str]
     notes: tuple[str, ...]
+    flash_key: tuple[Key, ...]
 
 
 def list_steps(state: FuseState, request: SecureRequest) -> SecureSteps:
@@ -114,17 +118,25 @@ class _Steps:
         self._notes: list[str] = []
         self._require_features()
         self._flash_key = self._place_flash_key() if ENCRYPTION in self._on else ()
+        encrypts = any(state.raw(count).bit_count() % 2 for count in self._find(CRYPT_COUNTS))
+        has_key = encrypts and bool(request.flash_key)
+        self._burned_key = self._place_flash_key() if has_key else ()
         self._digests = self._place_digests() if SECURE_BOOT_V2 in self._on else ()
 
     def build(self) -> SecureSteps:
         return SecureSteps(
             tuple(self._list()),
-            {
-                self._state.layout.block(key.block).name: key.purpose or key.block
-                for key in (*self._flash_key, *self._digests)
-            },
+            self._map_blocks(),
             tuple(self._notes),
+            self._flash_key or self._burned_key,
         )
+
+    def _map_blocks(self) -> dict[str, str]:
+        uses: dict[str, list[str]] = {}
+        for key in (*self._flash_key, *self._digests):
+            name = self._state.layout.block(key.block).name
+            uses.setdefault(name, []).append(key.purpose or key.block)
+        return {name: " and ".join(each) for name, each in uses.items()}
 
     def _list(self) -> Iterator[SecureStep]:
         release, on = self._request.release, self._on
@@ -150,14 +162,19 @@ class _Steps:
             yield self._fields("encryption", "enable flash encryption", self._encryption_fields())
         if SECURE_BOOT_V2 in on:
             yield self._fields("secure-boot", "enable secure boot", self._boot_fields())
-        if JTAG_OFF in on or release:
+        if JTAG_OFF in on or (release and self._jtag_fields()):
             yield self._fields("jtag", "switch JTAG off", self._jtag_fields())
         if release and on - {JTAG_OFF}:
             yield SecureStep("close", "close what is left open", self._close)
+            if self._digests:
+                self._notes.append(
+                    "after the step close, no key can be made unreadable any more: burn other secret keys before"
+                )
             yield from self._end_download()
 
     def _require_features(self) -> None:
-        needed = {ENCRYPTION: CRYPT_COUNTS, SECURE_BOOT_V2: SECURE_BOOT}
+        jtag = (*PAD_JTAG_OFF, *USB_JTAG_OFF, *SOFT_JTAG_OFF)
+        needed = {ENCRYPTION: CRYPT_COUNTS, SECURE_BOOT_V2: SECURE_BOOT, JTAG_OFF: jtag}
         for feature, names in needed.items():
             if feature in self._on and not self._find(names):
                 raise Unsupported(
@@ -319,9 +336,8 @@ class _Steps:
         return [*(self._set((SHA384,)) if long else []), *self._set(SECURE_BOOT)]
 
     def _jtag_fields(self) -> list[Pair]:
-        hard = self._set((*PAD_JTAG_OFF, *USB_JTAG_OFF))
         if self._request.release:
-            return hard
+            return self._set((*PAD_JTAG_OFF, *USB_JTAG_OFF))
         soft = self._find(SOFT_JTAG_OFF)
         if not soft:
             raise Unsupported(

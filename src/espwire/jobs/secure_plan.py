@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from espwire.blob import Blob
+from espwire.blob import Blob, choose_for_chip
 from espwire.chips.model import Chip
 from espwire.device.device import Device
 from espwire.efuse.burn import burn
 from espwire.efuse.danger import ALONE, Surroundings, find_dangers
+from espwire.efuse.keys import request_keys
 from espwire.efuse.plan import BurnPlan, plan_burn
 from espwire.efuse.planner import Planner
 from espwire.efuse.secure_steps import (
@@ -60,6 +61,7 @@ from espwire.virtual.secure_start import FlashView, Start, build_decrypt, find_f
 
 FIRMWARE = "firmware"
 UNPROVEN = "efuse-unproven"
+PROBE = 256  # bytes that are read first to see whether an image is in flash
 WRITE_CONSENTS = frozenset(("encryption-off",))  # it is enabled in a later step
 READ_FLASH = Callable[[int, int], bytes]
 
@@ -121,7 +123,8 @@ def make_plan(
     :raises UsageError, Unsupported, DeviceError: see ``list_steps``
     :raises ImageError: code ``plan-image``; KeyFileError: a key does not fit
     """
-    chip, blobs = state.chip, tuple(blobs)
+    chip = state.chip
+    blobs = tuple(choose_for_chip(tuple(blobs), chip.id))
     steps = list_steps(state, request)
     found = _find_table(blobs, chip)
     cipher = _choose_cipher(state, request, bool(blobs))
@@ -220,8 +223,9 @@ def _sign(
         )
     image = blob.data[:size].ljust(end, b"\xff")
     if held is not None:
-        there = held(blob.address, end + SECTOR)
         wanted = [signer.public.digest() for signer in signers]
+        same = held(blob.address, PROBE) == image[:PROBE]
+        there = held(blob.address, end + SECTOR) if same else b""
         if there.startswith(image) and _list_signers(there, end) == wanted:
             return replace(blob, data=there)
     return replace(blob, data=secure_boot.sign(blob.data[:size], signers).data)
@@ -267,6 +271,10 @@ def rehearse(
     """
     store = VirtualStore(state.data.id, state.blocks)
     store.errors = {address: state.register(address) for address in store.errors}
+    planner = Planner(state)
+    request_keys(planner, plan.steps.flash_key)
+    for number, bits in enumerate(planner.unproven):  # a key that the chip hides
+        store.burned[number] |= bits
     steps: list[Step] = []
     for step in plan.steps.steps:
         if step.collect is None:
@@ -274,8 +282,6 @@ def rehearse(
             continue
         planner = Planner(store.read())
         step.collect(planner)
-        for number, bits in enumerate(planner.unproven):  # keys that the chip hides
-            store.burned[number] |= bits
         done = plan_burn(planner)
         findings = (*planner.dangers, *find_dangers(done, find_surroundings(done)))
         steps.append(Step(step, done, findings if done.steps else ()))
@@ -326,9 +332,16 @@ def execute(
 
     :param confirm: asks before a burn; raises to stop
     :param on_step: a step ended: ``done before``, ``done`` or ``not readable``
+    :raises UsageError: code ``plan-firmware``: there is no firmware to write
     :raises SafetyStop: a consent is missing
     :raises DeviceError: a step is not proven; what follows it was left out
     """
+    if not plan.firmware.plain and any(step.collect is None for step in plan.steps.steps):
+        raise UsageError(
+            "this plan needs the firmware that the chip will start",
+            hint="Name the build folder, or each ADDRESS FILE: bootloader, partition table, application.",
+            code="plan-firmware",
+        )
     for step in plan.steps.steps:
         if step.collect is None:
             if flash.holds(plan.firmware):
@@ -387,15 +400,8 @@ class DeviceFlash:
     def write(self, firmware: Firmware) -> None:
         """Write it, encrypted on this computer.
 
-        :raises UsageError: code ``plan-firmware``: there is none
         :raises ToolError: it cannot be written
         """
-        if not firmware.plain:
-            raise UsageError(
-                "this plan needs the firmware that the chip will start",
-                hint="Name the build folder, or each ADDRESS FILE: bootloader, partition table, application.",
-                code="plan-firmware",
-            )
         key = None
         if firmware.raw != firmware.plain and firmware.table is not None:
             config = None

@@ -6,6 +6,7 @@ import dataclasses
 import random
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
@@ -25,6 +26,9 @@ from espwire.virtual.flash_parts import PROFILES, find_part
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Encrypt
 from espwire.virtual.soc.mask_rom import LoadedRom, load_rom
+
+if TYPE_CHECKING:
+    from espwire.efuse.store import VirtualStore
 
 BLANK_FLASH_KEY = bytes(32)
 
@@ -152,13 +156,22 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
     result = kind(chip, config, build_flash(options), options, faults, rom, fuses)
     if options.kind != "uart":
         result.registers.note_usb(config.revision, otg=options.kind == "usb-otg")
-    _set_encryption(result, chip, config)
+    _set_encryption(result, chip, config, _find_key(config, fuses))
     return result
 
 
-def _set_encryption(result: VirtualChip, chip: Chip, config: ChipConfig) -> None:
+def _find_key(config: ChipConfig, fuses: VirtualStore | None) -> bytes:
+    """The flash encryption key: of the options, burned, or the usual one."""
+    if config.flash_key or fuses is None or not config.flash_encryption:
+        return config.flash_key or DEFAULT_FLASH_KEY
+    from espwire.virtual.secure_start import find_flash_key
+
+    key = find_flash_key(fuses.read_burned())
+    return key if any(key) else DEFAULT_FLASH_KEY
+
+
+def _set_encryption(result: VirtualChip, chip: Chip, config: ChipConfig, key: bytes) -> None:
     """Let ROM and programs encrypt, unless eFuses disable it."""
-    key = config.flash_key or DEFAULT_FLASH_KEY
     encrypt: Encrypt | None = None
     if config.manual_encrypt_disabled:
         return
