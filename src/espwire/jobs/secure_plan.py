@@ -183,7 +183,7 @@ def _choose_cipher(
             code="plan-flash-key",
         )
     config = None
-    if find_scheme(state.chip) == "esp32":
+    if find_scheme(state.chip) != "xts":
         config = state.value_of(CRYPT_CONFIG) or int(USUAL_CONFIG, 0)
     cipher = FlashCipher(request.flash_key, config)
     cipher.encrypt(bytes(BLOCK), 0)  # reports an unsuitable key now
@@ -330,7 +330,7 @@ def execute(
 ) -> None:
     """Carry out the steps that are not done yet, and prove each by reading back.
 
-    :param confirm: asks before a burn; raises to stop
+    :param confirm: called before a burn; raises to stop
     :param on_step: a step ended: ``done before``, ``done`` or ``not readable``
     :raises UsageError: code ``plan-firmware``: there is no firmware to write
     :raises SafetyStop: a consent is missing
@@ -405,7 +405,7 @@ class DeviceFlash:
         key = None
         if firmware.raw != firmware.plain and firmware.table is not None:
             config = None
-            if find_scheme(self._plan.chip) == "esp32":
+            if find_scheme(self._plan.chip) != "xts":
                 config = int(USUAL_CONFIG, 0)
             key = HostKey(
                 key=self._plan.request.flash_key,

@@ -6,7 +6,7 @@ partition table, selects an application, and verifies its signature and security
 which key it verifies version 1 signatures with are part of its own configuration: here, the table is searched, and the key
 is the public key that the bootloader contains.
 
-Texts: public logs (docs/evidence/2026-11-30-secure-plans.md).
+The texts are those of public logs; ``docs/evidence/2026-11-30-secure-plans.md`` names them.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def build_decrypt(chip: Chip, full: FuseState, key: bytes) -> Callable[[bytes, i
     value = 0 if count is None else extract(full.register(count.address), count.shift, count.bits)
     if not value.bit_count() % 2:
         return lambda data, address: data
-    if find_scheme(chip) == "esp32":
+    if find_scheme(chip) != "xts":
         config = full.value_of("FLASH_CRYPT_CONFIG")
         return lambda data, address: decrypt_esp32(data, address, key or bytes(32), config)
     if not any(key):
