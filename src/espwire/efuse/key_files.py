@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from espwire.efuse.keys import Key
 from espwire.efuse.model import Purpose
 from espwire.efuse.planner import Planner, build_refusal
+from espwire.efuse.state import FuseState
 from espwire.errors import UsageError
 from espwire.files import read_file
-from espwire.flash.findings import build_fatal
+from espwire.flash.findings import Finding, build_fatal
 
 if TYPE_CHECKING:
-    from espwire.efuse.state import FuseState
-    from espwire.secure.keys import PublicKey
+    from espwire.secure.keys import Scheme
 
 BLOCK_BYTES = 32
 KEY_LIMIT = 1 << 20
@@ -93,16 +93,24 @@ def _digest(planner: Planner, path: str) -> bytes:
     from espwire.secure.keys import parse_public_key
 
     public = parse_public_key(read_file(path, limit=KEY_LIMIT), path)
-    check_digest_scheme(planner, public)
+    planner.dangers += judge_scheme(planner.before, public.scheme)
     return public.digest()
 
 
-def check_digest_scheme(planner: Planner, public: PublicKey) -> None:
-    """Add a danger if the chip cannot check signatures by this key."""
-    data = planner.before.data
-    if data.digest_schemes and public.scheme.name not in data.digest_schemes:
-        text = f"secure boot of {data.name} cannot check {public.scheme.title} signatures"
-        planner.dangers.append(build_fatal("efuse-digest-scheme", text))
+def judge_scheme(state: FuseState, scheme: Scheme) -> list[Finding]:
+    """What is wrong with a kind of key for secure boot."""
+    data, name = state.data, scheme.name
+    first = data.digest_scheme_revisions.get(name, 0)
+    if data.digest_schemes and (name not in data.digest_schemes or state.revision < first):
+        since = (
+            f" before revision v{first // 100}.{first % 100}" if name in data.digest_schemes else ""
+        )
+        text = f"secure boot of {data.name} cannot check {scheme.title} signatures{since}"
+        return [build_fatal("efuse-digest-scheme", text)]
+    if name in data.weak_digest_schemes:
+        text = f"secure boot of {data.name} accepts some invalid ECDSA signatures (AR2026-006)"
+        return [Finding("efuse-weak-ecdsa", text)]
+    return []
 
 
 def require_digest_support(state: FuseState, purpose: Purpose) -> None:

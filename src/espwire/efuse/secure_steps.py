@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from espwire.efuse import meaning
-from espwire.efuse.key_files import check_digest_scheme, require_digest_support
+from espwire.efuse.key_files import judge_scheme, require_digest_support
 from espwire.efuse.keys import Key, request_keys
 from espwire.efuse.model import Block, Field, Purpose
 from espwire.efuse.planner import Planner, build_refusal
@@ -202,7 +202,7 @@ class _Steps:
     def _burn_keys(self, planner: Planner) -> None:
         """Keys stay readable until the firmware is in flash."""
         for public in self._request.signing_keys if self._digests else ():
-            check_digest_scheme(planner, public)
+            planner.dangers += judge_scheme(planner.before, public.scheme)
         keys = (*self._flash_key, *self._digests)
         hidden = any(self._is_hidden(planner.before, key) for key in self._flash_key)
         self._request_keys(planner, keys, hidden)

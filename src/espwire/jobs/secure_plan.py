@@ -56,8 +56,8 @@ from espwire.secure.flash_encryption import BLOCK, find_scheme
 from espwire.secure.keys import PrivateKey
 from espwire.sizes import SECTOR
 from espwire.virtual.boot import find_boot_text
-from espwire.virtual.fuse_file import is_encrypting
-from espwire.virtual.secure_start import FlashView, Start, build_decrypt, find_flash_key, start
+from espwire.virtual.fuse_file import find_flash_key, is_encrypting
+from espwire.virtual.secure_start import FlashView, Start, build_decrypt, start
 
 FIRMWARE = "firmware"
 UNPROVEN = "efuse-unproven"
@@ -304,10 +304,9 @@ def _start(plan: Plan, store: VirtualStore) -> Start:
     flash = bytearray(b"\xff" * size)
     for blob in plan.firmware.raw:
         flash[blob.address : blob.end] = blob.data
-    burned = store.read_burned()
-    decrypt = build_decrypt(plan.chip, burned, find_flash_key(burned))
+    decrypt = build_decrypt(store, find_flash_key(store))
     view = FlashView(lambda address, count: bytes(flash[address : address + count]), decrypt, size)
-    return start(plan.chip, find_boot_text(plan.chip), burned, view)
+    return start(find_boot_text(plan.chip), store, view)
 
 
 def _last_line(text: str) -> str:

@@ -42,6 +42,7 @@ from espwire.virtual.faults import FIFO_BYTES, Faults
 from espwire.virtual.fuse_file import (
     build_store,
     find_controller,
+    find_flash_key,
     is_encrypting,
     is_set,
     read_words,
@@ -56,10 +57,9 @@ from espwire.virtual.soc.mask_rom import LoadedRom
 from espwire.virtual.spi import SpiController
 
 if TYPE_CHECKING:
-    from espwire.efuse.state import FuseState
     from espwire.efuse.store import VirtualStore
     from espwire.virtual.fuse_controller import FuseController
-    from espwire.virtual.secure_start import FlashView
+    from espwire.virtual.secure_start import Start
 
 RECEIVE_BYTES = (
     FIFO_BYTES + 0x2000
@@ -118,6 +118,7 @@ class VirtualChip:
             revision=config.revision,
         )
         self.fuses = fuses
+        self.on_fuses: Callable[[], None] = lambda: None  # the eFuses were loaded
         self.registers.fuses = LazyFuses(find_controller(chip), self._build_fuses)
         self.rom = Rom(chip, self.registers, RomFlash(flash), self)
         self.rom.security_info = security_info(chip, config)
@@ -335,25 +336,21 @@ class VirtualChip:
         on = any(is_set(bit, words) for bit in at) or is_encrypting(self.chip, words)
         return on and bool(find_controller(self.chip))
 
-    def _read_burned(self) -> FuseState:
-        """The eFuses as they are burned, also where software reads zeros."""
+    def _start_guarded(self) -> Start:
+        """Decrypt and check what is in flash."""
+        from espwire.virtual.secure_start import FlashView, build_decrypt, start
+
         store = self.fuses or build_store(self.chip, self.registers.words)
-        return store.read_burned()
-
-    def _open_view(self) -> FlashView:
-        """The flash as the chip reads it."""
-        from espwire.virtual.secure_start import FlashView, build_decrypt, find_flash_key
-
-        burned = self._read_burned()
-        key = find_flash_key(burned)
-        if not any(key) and self.config.has_flash_key:
+        key = find_flash_key(store)
+        if not key and self.config.has_flash_key:
             key = self.config.flash_key or DEFAULT_FLASH_KEY
         contents = self.flash.contents
-        return FlashView(
+        view = FlashView(
             lambda address, size: bytes(contents[address : address + size]),
-            build_decrypt(self.chip, burned, key),
+            build_decrypt(store, key),
             self.flash.part.size,
         )
+        return start(self.text, store, view)
 
     def _build_fuses(self) -> FuseController:
         """The eFuse controller, at the first write to it."""
@@ -373,6 +370,7 @@ class VirtualChip:
     def _on_fuses_loaded(self) -> None:
         at = self.chip.security.secure_download
         self.rom.secure_download |= is_set(at, self.registers.words)
+        self.on_fuses()
 
     def _on_burn(self, t: float, seconds: float) -> None:
         """A burn of eFuses starts at ``t``, which takes ``seconds``."""
@@ -513,9 +511,7 @@ class VirtualChip:
         if not self._is_guarded():
             self._enter(State.APP)
             return
-        from espwire.virtual.secure_start import start
-
-        result = start(self.chip, self.text, self._read_burned(), self._open_view())
+        result = self._start_guarded()
         self.send(result.text.encode())
         self._is_proven = result.app is not None
         self._enter(State.APP if result.app is not None else State.GONE)

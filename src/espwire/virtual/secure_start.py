@@ -15,9 +15,10 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from espwire.chips.model import BitAt, Chip
-from espwire.efuse.danger import Place, find_places
-from espwire.efuse.state import FuseState
+from espwire.chips.model import BitAt
+from espwire.efuse.danger import find_places
+from espwire.efuse.key_files import judge_scheme
+from espwire.efuse.store import VirtualStore
 from espwire.efuse.trust import SECURE_VERSION, list_trusted
 from espwire.errors import ImageError, TableError, Unsupported
 from espwire.image.codec import parse_prefix
@@ -42,19 +43,14 @@ from espwire.secure.secure_boot_v1 import (
     digest_bootloader,
 )
 from espwire.secure.verify import is_valid
-from espwire.sizes import SECTOR, extract
+from espwire.sizes import SECTOR
 from espwire.virtual.boot import BootText
+from espwire.virtual.fuse_file import is_encrypting, read_part
 
 LAST_TABLE = 0x20000  # a partition table is searched below this address
 LONGEST_BOOTLOADER = 0x20000
 SHA384 = "SECURE_BOOT_SHA384_EN"  # eFuse that enables signatures by P-384
 V1_KEY = "secure_boot_v1"
-FLASH_KEYS = (
-    ("XTS_AES_256_KEY_1", "XTS_AES_256_KEY_2"),
-    ("XTS_AES_128_KEY",),
-    ("XTS_AES_128_KEY_DERIVED_FROM_128_EFUSE_BITS",),
-    ("flash_encryption",),
-)
 P256_PRIME = 2**256 - 2**224 + 2**192 + 2**96 - 1
 P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 NO_TABLE = "E boot: Failed to verify partition table\r\nE boot: load partition table error!"
@@ -89,50 +85,26 @@ class FlashView(NamedTuple):
         return self.decrypt(raw[: -(-used // UNIT) * UNIT], address)
 
 
-def find_flash_key(full: FuseState) -> bytes:
-    """The flash encryption key that the chip uses, as in a key file; empty: none is burned.
-
-    :param full: the eFuses as they are burned, also where software reads zeros
-    """
-    for names in FLASH_KEYS:
-        places = [place for name in names for place in list(find_places(full, (name,)))[:1]]
-        if len(places) < len(names):
-            continue
-        if not all(full.value_of(flag) for place in places for flag in place.purpose.sets):
-            continue
-        return b"".join(_read_key(full, place) for place in places)
-    return b""
-
-
-def start(chip: Chip, text: BootText, full: FuseState, flash: FlashView) -> Start:
-    """Start from flash as the chip would.
-
-    :param full: the eFuses as they are burned
-    """
+def start(text: BootText, store: VirtualStore, flash: FlashView) -> Start:
+    """Start from flash as a chip with these eFuses would."""
     try:
-        return _Starter(chip, text, full, flash).run()
+        return _Starter(text, store, flash).run()
     except Unsupported as error:
         return Start(f"virtual chip: cannot check the firmware: {error}\r\n", None)
 
 
-def build_decrypt(chip: Chip, full: FuseState, key: bytes) -> Callable[[bytes, int], bytes]:
-    """How the chip reads its flash. With a key of zeros, which XTS-AES does not allow, it reads zeros."""
-    count = chip.security.flash_encryption
-    value = 0 if count is None else extract(full.register(count.address), count.shift, count.bits)
-    if not value.bit_count() % 2:
+def build_decrypt(store: VirtualStore, key: bytes) -> Callable[[bytes, int], bytes]:
+    """How a chip with these eFuses reads its flash. With a key of zeros, which XTS-AES does not allow, it reads zeros."""
+    full = store.read_burned()
+    at = full.chip.security.flash_encryption
+    if at is None or not is_encrypting(full.chip, {at.address: full.register(at.address)}):
         return lambda data, address: data
-    if find_scheme(chip) != "xts":
+    if find_scheme(full.chip) != "xts":
         config = full.value_of("FLASH_CRYPT_CONFIG")
         return lambda data, address: decrypt_esp32(data, address, key or bytes(32), config)
     if not any(key):
         return lambda data, address: bytes(len(data))
     return lambda data, address: decrypt_xts(data, address, key)
-
-
-def _read_key(full: FuseState, place: Place) -> bytes:
-    value = (full.blocks[place.block.id] & place.mask) >> place.purpose.start
-    stored = value.to_bytes(place.mask.bit_count() // 8, "little")
-    return stored[::-1] if place.purpose.reverse else stored
 
 
 class _Refused(Exception):
@@ -142,16 +114,13 @@ class _Refused(Exception):
 class _Starter:
     """One start; collects the lines that the chip prints."""
 
-    def __init__(self, chip: Chip, text: BootText, full: FuseState, flash: FlashView) -> None:
-        self._chip, self._text, self._full, self._flash = chip, text, full, flash
-        security = chip.security
+    def __init__(self, text: BootText, store: VirtualStore, flash: FlashView) -> None:
+        full = store.read_burned()
+        self._chip, self._text, self._full, self._flash = full.chip, text, full, flash
+        self._store, security = store, full.chip.security
         self._v1 = self._is_set(security.secure_boot_v1)
         self._v2 = self._is_set(security.secure_boot_v2) or self._is_set(security.secure_boot)
-        hidden = [full.hidden_mask(block) for block in full.data.blocks]
-        visible = full.change(
-            [value & ~mask for value, mask in zip(full.blocks, hidden, strict=True)]
-        )
-        self._trusted = [each for each in list_trusted(visible) if not each.revoked]
+        self._trusted = [each for each in list_trusted(store.read()) if not each.revoked]
         self._lines: list[str] = []
 
     def _is_set(self, at: BitAt | None) -> bool:
@@ -190,7 +159,7 @@ class _Starter:
     def _has_digest(self, image: bytes) -> bool:
         """Version 1: whether the start of flash holds the digest of the bootloader, by the key in the eFuses."""
         head = self._flash.decrypt(self._flash.read(0, 2 * UNIT), 0)[: IV_BYTES + DIGEST_BYTES]
-        key = _read_key(self._full, next(find_places(self._full, (V1_KEY,))))
+        key = read_part(self._store, next(find_places(self._full, (V1_KEY,))))
         full_size = len(key) == DIGEST_KEY_BYTES
         return full_size and digest_bootloader(image, key, head[:IV_BYTES]).startswith(head)
 
@@ -217,8 +186,8 @@ class _Starter:
             return None
         if block.state != "valid" or block.public is None:
             return BLOCK_FAULTS.get(block.state, block.state)
-        scheme, known = block.public.scheme, self._full.data.digest_schemes
-        if known and scheme.name not in known:
+        scheme = block.public.scheme
+        if any(finding.fatal for finding in judge_scheme(self._full, scheme)):
             return f"this chip does not support {scheme.title}"
         if scheme.hash_name == "sha384" and not self._full.value_of(SHA384):
             return f"{SHA384} is not set"

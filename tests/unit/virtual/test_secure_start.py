@@ -28,8 +28,8 @@ from espwire.virtual.boot import find_boot_text
 from espwire.virtual.build import build_config
 from espwire.virtual.config import parse_options
 from espwire.virtual.efuses import fuse_registers
-from espwire.virtual.fuse_file import build_store
-from espwire.virtual.secure_start import FlashView, Start, build_decrypt, find_flash_key, start
+from espwire.virtual.fuse_file import build_store, find_flash_key
+from espwire.virtual.secure_start import FlashView, Start, build_decrypt, start
 
 TABLE_AT, APP_AT = 0x8000, 0x10000
 CSV = "factory, app, factory, 0x10000, 0x10000\n"
@@ -124,10 +124,9 @@ class Secured:
             self.flash[at : at + len(padded)] = (cipher or self.cipher).encrypt(padded, at)
 
     def start(self) -> Start:
-        burned = self.store.read_burned()
-        decrypt = build_decrypt(self.chip, burned, find_flash_key(burned))
+        decrypt = build_decrypt(self.store, find_flash_key(self.store))
         view = FlashView(lambda at, size: bytes(self.flash[at : at + size]), decrypt, FLASH_SIZE)
-        return start(self.chip, find_boot_text(self.chip), burned, view)
+        return start(find_boot_text(self.chip), self.store, view)
 
     def refuse(self) -> str:
         result = self.start()
