@@ -12,7 +12,7 @@ from espwire.sizes import SECTOR, align_up
 BITS_PER_BYTE = 10  # start, eight, stop
 FRAME_ENDS, SLIP_END, SLIP_ESCAPE = 2, 0xC0, 0xDB
 PAGE, BLOCK = 0x100, 0x10000
-LZMA_GAIN = 0.97  # of the time: less is not worth the uncertainty
+LZMA_GAIN = 0.99  # of the time: less is not worth the uncertainty
 # of our stub, per byte: CPU cycles between two program operations and for the MD5 that it reads back, seconds of the
 # flash chip's bus; the share of the CPU time for which the flash chip waits, if the CPU is always busy
 PROGRAM_CYCLES, HASH_CYCLES, BUS_S, LATE = 21, 44, 0.25e-6, 1 / 8
