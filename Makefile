@@ -29,7 +29,7 @@ help:
 	@echo "make bench     run the benchmarks and compare with esptool $(PEER_VERSION), which it installs in .venv-peer"
 	@echo "make clients   install programs that import esptool, for the tests, in .venv-clients"
 	@echo "make soak      run the full-size fault and fuzz tests (hours)"
-	@echo "make dist      build the wheels, the source archives and espwire.pyz"
+	@echo "make dist      build the wheels, the source archives, espwire.pyz and the web page"
 	@echo "make web       build the web page in build/web (needs node and npm)"
 	@echo "make test-web  test the web page in Chromium, after \`make web\`"
 	@echo "make site      build the documentation site in build/site"
@@ -101,7 +101,7 @@ $(PEER)-%/.installed:
 clients: $(STAMP)
 	@$(BIN)/python tools/install_clients.py $(CLIENTS)
 
-# what a release consists of: wheels, source archives, espwire.pyz
+# what a release consists of: wheels, source archives, espwire.pyz, the web page
 dist: $(STAMP)
 	@$(BIN)/python tools/make_dist.py
 
