@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from elftools.elf.elffile import ELFFile
+
 from espwire.chips.registry import load_chip
 from espwire.image.elf import parse_elf
-from espwire.symbols.debug_sections import read_debug_file
 from espwire.virtual.cpu import riscv, xtensa_interrupts
 from espwire.virtual.cpu.engine import Engine
 from espwire.virtual.cpu.memory import CpuFault, Memory, Region
@@ -43,8 +44,7 @@ def run_crash(name: str, kind: int = 0) -> bytes:
     for section in elf.sections:
         memory.load(section.address, bytes(section.data))
     if kind:
-        symbols = _symbols(data)
-        memory.load(symbols["kind"], kind.to_bytes(4, "little"))
+        memory.load(find_symbols(name)["kind"], kind.to_bytes(4, "little"))
     engine = Engine(make_isa(chip, interrupts=True), memory, entry=elf.entry)
     printed = bytearray()
     is_riscv = chip.cpu.architecture == "riscv"
@@ -67,12 +67,9 @@ def run_crash(name: str, kind: int = 0) -> bytes:
     raise AssertionError(f"the firmware did not crash: {bytes(printed)!r}")
 
 
-def _symbols(data: bytes) -> dict[str, int]:
-    """Addresses of variables: ``kind`` is the only one that tests need."""
-    import struct
-
-    from elftools.elf.elffile import ELFFile
-    import io
-
-    table = ELFFile(io.BytesIO(data)).get_section_by_name(".symtab")
-    return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
+@cache
+def find_symbols(name: str) -> dict[str, int]:
+    """Addresses of the functions and variables of a program."""
+    with (FOLDER / f"{name}.elf").open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}

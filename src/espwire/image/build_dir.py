@@ -424,7 +424,7 @@ def read_build(path: str | os.PathLike[str], request: BuildRequest | None = None
 
 
 def find_elf_files(path: str) -> list[str]:
-    """The ELF files of the applications of the builds in a folder, the newest first; of a file, those beside it.
+    """The ELF files of the applications of the builds in a folder, the newest first; for a file, those of its folder.
 
     :raises FileError: the folder cannot be read
     """

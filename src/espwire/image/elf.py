@@ -82,6 +82,9 @@ def parse_elf(data: bytes) -> Elf:
 
 
 def check_kind(data: bytes) -> None:
+    """
+    :raises ElfError: not a 32-bit little-endian ELF file, or shorter than its header
+    """
     if not data.startswith(ELF_MAGIC):
         raise ElfError(
             "not an ELF file: it does not begin with 7f 45 4c 46",

@@ -83,7 +83,7 @@ _STACK_LINE = re.compile(r"(?P<at>[0-9a-f]{8}):(?P<words>(?: 0x[0-9a-f]{8}){1,8}
 _STACK_LINE_8266 = re.compile(
     r"(?P<at>[0-9a-f]{8}): +(?P<words>[0-9a-f]{8}(?: +[0-9a-f]{8}){0,3})\s*<?\s*$"
 )
-# lines of ROMs and boot loaders; their addresses belong to other programs than the application
+# lines of ROMs and bootloaders; their addresses belong to other programs than the application
 _ROM = re.compile(
     r"\s*(?:load:|entry |ets |ESP-ROM:|Build:|rst:|SPIWP:|mode:|clk_drv|configsip|tail \d|chksum|csum|ho \d|SHA-256|"
     r"waiting for download)"
@@ -228,12 +228,14 @@ class CrashDecoder:
 
     def _resolve_line(self, line: str) -> list[str]:
         found: list[str] = []
-        if self._symbols is None:
+        if self._symbols is None or _STACK_LINE.match(line.strip()):
             return found
         names = {hit.start("value") - 2: hit["name"] for hit in _REGISTER.finditer(line)}
-        for n, hit in enumerate(_ADDRESS.finditer(line)):
-            if n == MAX_ADDRESSES:
-                break
+        seen: set[str] = set()
+        for hit in _ADDRESS.finditer(line):
+            if hit[1] in seen or len(seen) == MAX_ADDRESSES:
+                continue
+            seen.add(hit[1])
             returns = names.get(hit.start()) in RETURNS
             found += self._describe(int(hit[1], 16), returns=returns)
         access = re.search(

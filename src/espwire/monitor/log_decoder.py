@@ -53,7 +53,7 @@ class LogDecoder:
             if self._in_long_line:
                 self._in_long_line = False
                 continue
-            if line.startswith(b"---") or not (
+            if line.startswith(b"--- ") or not (
                 self._crash.busy or any(key in line for key in KEYS_IN_BYTES)
             ):
                 continue

@@ -123,7 +123,9 @@ class Monitor:
         found = "" if self._rates is None else "; the rate is adapted to what arrives"
         rate = f" at {self._options.baud} baud{found}" if info.can_change_baud else ""
         return f"{info.name}{rate}" + (
-            "" if self._keyboard is None else "; Ctrl-] quits, Ctrl-T Ctrl-H shows the keys"
+            "; keys are not read, Ctrl-C quits"
+            if self._keyboard is None
+            else "; Ctrl-] quits, Ctrl-T Ctrl-H shows the keys"
         )
 
     def _pass_bytes(self) -> MonitorCommand | None:

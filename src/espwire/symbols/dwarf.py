@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from espwire.errors import ElfError
+
 WORD = struct.Struct("<I")
 HALF = struct.Struct("<H")
 LONG = struct.Struct("<Q")
@@ -76,8 +78,13 @@ NUMBERS = frozenset({SDATA, UDATA, REF_UDATA, STRX, ADDRX, LOCLISTX, RNGLISTX})
 UNIT_REFERENCES = frozenset({REF1, REF2, REF4, REF8, REF_UDATA})
 
 
-class DwarfError(ValueError):
-    """Debug information that is damaged, or of a kind that is not known."""
+def damaged(reason: str) -> ElfError:
+    """The error for debug information that is damaged, or of a kind that is not known."""
+    return ElfError(
+        f"the debug information cannot be used: {reason}",
+        hint="Build the program again.",
+        code="elf-debug",
+    )
 
 
 class Spec(NamedTuple):
@@ -117,7 +124,7 @@ def read_uleb(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * n
         if byte < 0x80:
             return value, at + n + 1
-    raise DwarfError("a number does not end")
+    raise damaged("a number does not end")
 
 
 def read_sleb(data: bytes, at: int) -> tuple[int, int]:
@@ -135,7 +142,7 @@ def read_string(data: bytes, at: int) -> tuple[bytes, int]:
     """A zero-terminated string, and the offset after it."""
     end = data.find(b"\0", at)
     if end < 0 or at > len(data):
-        raise DwarfError("a string does not end")
+        raise damaged("a string does not end")
     return data[at:end], end + 1
 
 
@@ -147,13 +154,13 @@ class Unit:
         data = sections.get("debug_info", b"")
         (length,) = WORD.unpack_from(data, offset)
         if length >= 0xFFFFFFF0:
-            raise DwarfError("64-bit DWARF")
+            raise damaged("64-bit DWARF")
         self.end = offset + 4 + length
         if self.end > len(data) or length < 7:
-            raise DwarfError("a unit is longer than its section")
+            raise damaged("a unit is longer than its section")
         (self.version,) = HALF.unpack_from(data, offset + 4)
         if not 2 <= self.version <= 5:
-            raise DwarfError(f"DWARF version {self.version}")
+            raise damaged(f"DWARF version {self.version}")
         self.type = 1
         if self.version >= 5:
             self.type = data[offset + 6]
@@ -181,7 +188,7 @@ class Unit:
                 self.sections.get("debug_abbrev", b""), self._next_abbreviation
             )
             if shape is None:
-                raise DwarfError("an entry has no abbreviation")
+                raise damaged("an entry has no abbreviation")
             known[found] = shape
         return known[code]
 
@@ -225,7 +232,7 @@ class Unit:
                 size = 4  # as large as an address
             end = at + size
             if end > self.end:
-                raise DwarfError("an entry is longer than its unit")
+                raise damaged("an entry is longer than its unit")
             return form, int.from_bytes(data[at:end], "little") if size else 1, end
         if form == SDATA:
             value, at = read_sleb(data, at)
@@ -244,12 +251,12 @@ class Unit:
         elif form == INDIRECT:
             form, at = read_uleb(data, at)
             if form == INDIRECT:
-                raise DwarfError("an indirect form of an indirect form")
+                raise damaged("an indirect form of an indirect form")
             return self._value(form, at)
         else:
-            raise DwarfError(f"form {form:#x}")
+            raise damaged(f"form {form:#x}")
         if at + size > self.end:
-            raise DwarfError("a block is longer than its unit")
+            raise damaged("a block is longer than its unit")
         return form, data[at : at + size], at + size
 
     def text(self, value: tuple[int, Value] | None) -> str:
@@ -276,7 +283,7 @@ class Unit:
         """The value of an attribute that is an address."""
         form, what = value
         if isinstance(what, bytes):
-            raise DwarfError("an address that is a block")
+            raise damaged("an address that is a block")
         if form in (ADDRX, ADDRX1, 42, 43, 44):
             return self._indexed_address(what)
         return what
@@ -289,7 +296,7 @@ class Unit:
         """The offset in .debug_info that an attribute refers to."""
         form, what = value
         if isinstance(what, bytes):
-            raise DwarfError("a reference that is a block")
+            raise damaged("a reference that is a block")
         return what + self.offset if form in UNIT_REFERENCES else what
 
     def ranges(self, attributes: Attributes) -> list[tuple[int, int]]:
@@ -299,7 +306,7 @@ class Unit:
         if RANGES in attributes:
             form, at = attributes[RANGES]
             if isinstance(at, bytes):
-                raise DwarfError("ranges that are a block")
+                raise damaged("ranges that are a block")
             start = self.base_address
             if self.version < 5:
                 return list(self._old_ranges(at, start))
@@ -358,7 +365,7 @@ class Unit:
                     second, at = read_uleb(data, at)
                     yield first, first + second
             else:
-                raise DwarfError(f"kind {kind} in a list of ranges")
+                raise damaged(f"kind {kind} in a list of ranges")
 
 
 def _read_abbreviation(data: bytes, at: int) -> tuple[int, Abbreviation | None, int]:

@@ -18,8 +18,8 @@ from espwire.symbols.dwarf import (
     STRP,
     UDATA,
     WORD,
-    DwarfError,
     Unit,
+    damaged,
     read_sleb,
     read_string,
     read_uleb,
@@ -78,7 +78,7 @@ class LineTable:
         length, version = struct.unpack_from("<IH", data, at)
         end = at + 4 + length
         if not 2 <= version <= 5 or end > len(data):
-            raise DwarfError("the table of line numbers is damaged")
+            raise damaged("the table of line numbers is damaged")
         at += 6 + (2 if version >= 5 else 0)
         (header_length,) = WORD.unpack_from(data, at)
         start = at + 4 + header_length
@@ -134,7 +134,7 @@ class LineTable:
             shape.append((content, form))
         total, at = read_uleb(data, at)
         if total > MAX_FILES or (total and not shape):
-            raise DwarfError(f"a table of line numbers with {total:,} files")
+            raise damaged(f"a table of line numbers with {total:,} files")
         found = []
         for _ in range(total):
             name, index = "", 0
@@ -160,7 +160,7 @@ class LineTable:
             return 0, at + size
         size = {DATA1: 1, DATA2: 2, DATA4: 4, DATA8: 8, DATA16: 16}.get(form, 0)
         if not size:
-            raise DwarfError(f"form {form:#x} in a table of line numbers")
+            raise damaged(f"form {form:#x} in a table of line numbers")
         return int.from_bytes(data[at : at + size], "little"), at + size
 
     def _run(self, data: bytes, header: _Header) -> None:
@@ -170,7 +170,7 @@ class LineTable:
         step = header.unit_length
         rows = _Rows()
         if not span:
-            raise DwarfError("the table of line numbers is damaged")
+            raise damaged("the table of line numbers is damaged")
         while at < end:
             opcode = data[at]
             at += 1
@@ -219,11 +219,11 @@ class _Rows:
     def add(self, address: int, file: int, line: int) -> None:
         """Add a row; of several for one address, the last counts.
 
-        :raises DwarfError: there are too many
+        :raises ElfError: there are too many
         """
         self._total += 1
         if self._total > MAX_ROWS:
-            raise DwarfError(f"more than {MAX_ROWS:,} line numbers in a unit")
+            raise damaged(f"more than {MAX_ROWS:,} line numbers in a unit")
         if self._addresses and self._addresses[-1] == address:
             self._places[-1] = (file, line)
         else:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from espwire.errors import FileError
+from espwire.errors import ElfError, FileError
 from espwire.files import naming_errors, read_file
 from espwire.symbols.debug_sections import DebugFile, Symbol, read_debug_file
-from espwire.symbols.dwarf import COMP_DIR, NAME, STMT_LIST, DwarfError, Unit
+from espwire.symbols.dwarf import COMP_DIR, NAME, STMT_LIST, Unit
 from espwire.symbols.functions import Call, FunctionTable
 from espwire.symbols.lines import LineTable
 from espwire.symbols.unwind import CFA_REGISTER, find_entry, step_out
@@ -24,7 +24,7 @@ ELF_LIMIT = 1024 * 0x100000
 KEPT_UNITS = 64  # in memory at once
 MAX_FRAMES = 64  # of a stack
 NEAR = 8  # entries of the index looked at before an address
-DAMAGED = (DwarfError, struct.error, IndexError, KeyError, ValueError, OverflowError)
+DAMAGED = (ElfError, struct.error, IndexError, KeyError, ValueError, OverflowError)
 RISCV = 0xF3
 RETURN_ADDRESS, STACK_POINTER = 1, 2  # registers of RISC-V by their DWARF numbers
 
@@ -196,7 +196,7 @@ class SymbolFile:
 
     def _find_frames(self, address: int) -> tuple[Frame, ...]:
         """
-        :raises DwarfError, IndexError, …: one of ``DAMAGED``
+        :raises ElfError, IndexError, …: one of ``DAMAGED``
         """
         at = bisect_right(self._lows, address)
         for low, high, offset in reversed(self.index.units[max(0, at - NEAR) : at]):

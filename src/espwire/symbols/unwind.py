@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from espwire.symbols.dwarf import WORD, DwarfError, read_sleb, read_string, read_uleb
+from espwire.symbols.dwarf import WORD, damaged, read_sleb, read_string, read_uleb
 
 CIE_ID = 0xFFFFFFFF
 MAX_INSTRUCTIONS = 10_000
@@ -31,14 +31,14 @@ Rule = tuple[str, int, int]  # kind; register; offset
 def find_entry(data: bytes, address: int) -> Entry | None:
     """The entry of .debug_frame for the code at ``address``.
 
-    :raises DwarfError, IndexError, struct.error: the section is damaged
+    :raises ElfError, IndexError, struct.error: the section is damaged
     """
     at = 0
     while at + 16 <= len(data):
         length, common, low, size = struct.unpack_from("<4I", data, at)
         end = at + 4 + length
         if length >= 0xFFFFFFF0 or end > len(data):
-            raise DwarfError("call frame information is damaged")
+            raise damaged("call frame information is damaged")
         if common != CIE_ID and low <= address < low + size:
             return _make_entry(data, common, low, size, data[at + 16 : end])
         at = end
@@ -50,7 +50,7 @@ def _make_entry(data: bytes, common: int, low: int, size: int, own: bytes) -> En
     end, version = common + 4 + length, data[common + 8]
     augmentation, at = read_string(data, common + 9)
     if augmentation or version not in (1, 3, 4):
-        raise DwarfError("call frame information of an unknown kind")
+        raise damaged("call frame information of an unknown kind")
     at += 2 if version == 4 else 0
     code_align, at = read_uleb(data, at)
     data_align, at = read_sleb(data, at)
@@ -116,7 +116,7 @@ class _Rules:
             return at
         if opcode == 0x0B:  # restore_state
             if not self._stack:
-                raise DwarfError("call frame information is damaged")
+                raise damaged("call frame information is damaged")
             self.rules = self._stack.pop()
             return at
         if opcode == 0x00:  # nop
@@ -140,7 +140,7 @@ class _Rules:
             elif opcode == 0x05:
                 rules[register] = ("saved", 0, offset * align)
             else:
-                raise DwarfError("a rule for unwinding that is not known")
+                raise damaged("a rule for unwinding that is not known")
         elif opcode in (0x11, 0x12):  # offset_extended_sf, def_cfa_sf
             offset, at = read_sleb(code, at)
             if opcode == 0x12:
@@ -151,7 +151,7 @@ class _Rules:
             other, at = read_uleb(code, at)
             rules[register] = ("register", other, 0)
         else:
-            raise DwarfError("a rule for unwinding that is not known")
+            raise damaged("a rule for unwinding that is not known")
         return at
 
 

@@ -224,10 +224,7 @@ class _Session:
 
         if self._choices.no_input:
             return None
-        if sys.stdin is None or not sys.stdin.isatty():
-            self._console.note("standard input is not a terminal: no keys are read; Ctrl-C quits")
-            return None
-        if not is_foreground(sys.stdin.fileno()):
+        if sys.stdin is None or not sys.stdin.isatty() or not is_foreground(sys.stdin.fileno()):
             return None
         return stack.enter_context(open_keyboard(sys.stdin.fileno()))
 
