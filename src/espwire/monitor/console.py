@@ -118,9 +118,11 @@ class Console:
         self._boot.clear()
         self.gate.end_line()
         self._line = ""
-        for text in self._crash.finish():
-            self.note(text, urgent=True, log=True)
-        self._store(self._dump.finish("the output ends before it does"))
+        notes = [(text, True) for text in self._crash.finish()]
+        notes += self._store(self._dump.finish("the output ends before it does"))
+        self.gate.muted = False
+        for text, urgent in notes:
+            self.note(text, urgent=urgent, log=True)
         self._fresh = True
 
     def note(self, text: str, *, urgent: bool = False, log: bool = False) -> None:
@@ -192,26 +194,25 @@ class Console:
             self._crash.clear()  # a part of it is missing
             return notes
         if self._dump.active or "CORE DUMP START" in line:
-            self._watch_dump(line)
-            return notes
+            return [*notes, *self._watch_dump(line)]
         if not self._crash.is_dull(line):
             notes += [(text, True) for text in self._crash.feed(line)]
         if "$T" in line or "gdb stub" in line:
             self._watch_stub(line, notes)
         return notes
 
-    def _watch_dump(self, line: str) -> None:
+    def _watch_dump(self, line: str) -> list[tuple[str, bool]]:
         started = not self._dump.active
         found = self._dump.feed(line)
         self.gate.muted = self._dump.active
         if started and self._dump.active:
-            self.note("receiving a core dump; its lines are not shown", urgent=True, log=True)
-        self._store(found)
+            return [("receiving a core dump; its lines are not shown", True)]
+        return self._store(found)
 
-    def _store(self, dump: CoreDump | None) -> None:
-        self.gate.muted = self._dump.active
-        if dump is not None and self._save_dump is not None:
-            self.note(self._save_dump(dump), urgent=True, log=True)
+    def _store(self, dump: CoreDump | None) -> list[tuple[str, bool]]:
+        if dump is None or self._save_dump is None:
+            return []
+        return [(self._save_dump(dump), True)]
 
     def _watch_stub(self, line: str, notes: list[tuple[str, bool]]) -> None:
         if STUB.search(line) and not self.stub_waits:

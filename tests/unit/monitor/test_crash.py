@@ -271,7 +271,10 @@ def test_an_elf_of_another_build_is_told_once_and_not_used() -> None:
     notes = [note for line in (text + text).splitlines() for note in decoder.feed(line)]
     told = [note for note in notes if "another build" in note]
     assert len(told) == 1
-    assert notes[-2:] == [READ, NULL]  # the second panic is explained, its addresses are not resolved
+    assert notes[-2:] == [
+        READ,
+        NULL,
+    ]  # the second panic is explained, its addresses are not resolved
 
 
 # --- anything ---
