@@ -25,8 +25,10 @@ GDBS = ("xtensa-esp-elf-gdb", "xtensa-esp32-elf-gdb", "riscv32-esp-elf-gdb", "gd
 RUN = "import sys; sys.path[:] = sys.argv.pop(1).split(chr(10)); from espwire.cli.main import run; run()"
 
 
-def open_symbols(context: Context, paths: Sequence[str], project: str = "") -> SymbolSet | None:
-    """The ELF files that were named, or else the newest of the build in ``project``; None: none.
+def open_symbols(
+    context: Context, paths: Sequence[str], project: str = ""
+) -> tuple[SymbolSet | None, str]:
+    """The ELF files that were named, or else the newest of the build in ``project`` with a text for the user; None: none.
 
     :raises FileError: a named file cannot be read
     :raises ElfError: a named file is not an ELF file for a chip
@@ -36,21 +38,20 @@ def open_symbols(context: Context, paths: Sequence[str], project: str = "") -> S
     folder = None if context.options.get("no_state") else find_state_file().with_name("symbols")
     cache = SymbolCache(folder)
     if paths:
-        return SymbolSet(paths, cache)
+        return SymbolSet(paths, cache), ""
     if not project:
-        return None
+        return None, ""
     from espwire.image.build_dir import find_elf_files
 
     try:
         found = find_elf_files(project)
         symbols = SymbolSet(found[:1], cache)
     except DataError:  # not a project, or a file that is being written
-        return None
+        return None, ""
     if not found:
-        return None
+        return None, ""
     more = f", the newest of {len(found)}" if len(found) > 1 else ""
-    context.note(f"addresses are resolved by {found[0]}{more}")
-    return symbols
+    return symbols, f"addresses are resolved by {found[0]}{more}"
 
 
 class DumpSaver:

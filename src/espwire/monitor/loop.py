@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from espwire.device.reset_sequences import (
@@ -29,6 +30,8 @@ SCAN_S = 0.2  # one scan for a disconnected device
 FAILED_OPENS = 15  # then the user sees why the device cannot be opened
 SLICE = 64  # bytes written before the next read
 WRITE_LIMIT_S = 2.0
+DRAIN_S, QUIET_S = 0.5, 0.03  # at the end: at most so long, and the silence that ends it
+USB_KINDS = frozenset({"usb-jtag", "usb-otg"})  # ports that are part of the chip
 # filters that a key selects in turn, after the user's own
 NEXT_FILTERS = ("*:I", "*:W", "*:E")
 # commands that end a run
@@ -60,7 +63,10 @@ class MonitorOptions:
 
 
 class Monitor:
-    """One run of the monitor. When ``run`` ends, for whatever reason, the port is closed."""
+    """One run of the monitor. When ``run`` ends, for whatever reason, the port is closed.
+
+    :param release: restores the terminal; called before the port is closed, which may take long
+    """
 
     def __init__(
         self,
@@ -71,11 +77,13 @@ class Monitor:
         options: MonitorOptions | None = None,
         cancel: CancelToken | None = None,
         pause: Callable[[float], None] = time.sleep,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
         self._port, self._console, self._keyboard = port, console, keyboard
         self._options = options or MonitorOptions()
         self._keys = Keys(eol=self._options.eol)
         self._cancel, self._pause = cancel or CancelToken(), pause
+        self._release = release
         self._transport: Transport | None = None
         self._rates = RateFinder(self._options.baud) if self._options.find_rate else None
         self._told_rate = 0
@@ -99,10 +107,22 @@ class Monitor:
                 except TransportLost as error:
                     ended = self._wait_back(error)
                 if ended is not None:
+                    with suppress(TransportError):
+                        self._drain()
                     return ended
         finally:
+            self._release()
             self._close()
             self._console.cut()
+
+    def _drain(self) -> None:
+        """Read on until the chip is quiet: a CP2102N that is closed while it receives may not receive any more."""
+        transport = self._transport
+        if transport is None or transport.info.kind != "uart":
+            return
+        end = transport.now() + DRAIN_S
+        while transport.now() < end and (data := transport.read(QUIET_S)):
+            self._console.feed(data)
 
     def _open(self) -> None:
         rate = self._options.baud if self._rates is None else self._rates.rate
@@ -169,9 +189,11 @@ class Monitor:
 
     def _wait_back(self, error: TransportLost) -> MonitorCommand | None:
         """Wait until the device is back (None), or a key ends the monitor."""
+        own = self._transport is not None and self._transport.info.kind in USB_KINDS
         self._close()
         self._console.cut()
-        self._console.note(f"{error}; waiting for it to come back", urgent=True, log=True)
+        sleeps = " (the chip may have been reset, or its application may sleep)" if own else ""
+        self._console.note(f"{error}{sleeps}; waiting for it to come back", urgent=True, log=True)
         failed = 0
         while True:
             ended = self._handle_keys()

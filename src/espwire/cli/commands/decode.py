@@ -37,7 +37,9 @@ def decode(context: Context, /, log: str, elf: tuple[str, ...], output: str | No
 
     if context.json:
         raise UsageError("decode has no JSON output", hint="Leave out --json.")
-    symbols = open_symbols(context, elf, ".")
+    symbols, found = open_symbols(context, elf, ".")
+    if found:
+        context.output.error_line(found)
     decoder = LogDecoder(symbols)
     with _open_log(log) as read, _open_sink(output) as write:
         while data := read(CHUNK):
@@ -51,7 +53,7 @@ def decode(context: Context, /, log: str, elf: tuple[str, ...], output: str | No
                     "elf-debug", f"{file.name}: some debug information was not used: {file.damage}"
                 )
     if not decoder.added:
-        context.note("nothing to decode was found")
+        context.output.error_line("nothing to decode was found")
 
 
 @contextmanager

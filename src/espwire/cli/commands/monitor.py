@@ -136,7 +136,7 @@ def run_monitor(context: Context, choices: MonitorChoices) -> None:
     from espwire.monitor.log import open_log
 
     lines = None if choices.filter_text is None else parse_filter(choices.filter_text)
-    symbols = open_symbols(context, choices.elf, choices.project)
+    symbols, found = open_symbols(context, choices.elf, choices.project)
     port = _find_port(context)
     stamp = datetime.now if choices.timestamps else None
     with ExitStack() as stack:
@@ -148,6 +148,8 @@ def run_monitor(context: Context, choices: MonitorChoices) -> None:
         console = _open_console(context, choices, symbols)
         console.log, console.gate.filter = log, lines
         stack.callback(console.close)
+        if found:
+            console.note(found)
         if symbols is not None:
             stack.callback(symbols.save)
         try:
