@@ -39,6 +39,7 @@ WORDS: dict[str, tuple[list[str], set[int]]] = {
     "read-flash-sfdp": (["read-flash-sfdp", "0", "4"], {0}),
     "write-flash-status": (["write-flash-status", "0"], {0}),
     "monitor": (["monitor"], {2}),  # it has no JSON, and says so in JSON
+    "decode": (["decode", "{table}"], {2}),  # as the monitor
     "virtual": (["virtual", "serve", "esp32c3"], {0}),
     "completion": (["completion", "bash"], {0}),
     "load-ram": (["load-ram", "{demo}"], {0}),
