@@ -159,6 +159,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             offline=True,
         ),
         "virtual": Entry("Run virtual chips for any flashing tool.", offline=True),
+        "web": Entry("Serve the web page, and open it in the browser.", "web:web", offline=True),
         "completion": Entry(
             "Print the completion script for bash, zsh or fish.", "about:completion", offline=True
         ),
@@ -211,6 +212,10 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "secure": {
         "status": Entry(
             "Show the security of a chip, and what is still open.", "secure_device:status"
+        ),
+        "plan": Entry(
+            "Switch on secure boot or flash encryption in rehearsed, proven steps.",
+            "secure_plan:plan",
         ),
         "generate-signing-key": Entry(
             "Create a private key for secure boot.",

@@ -1,4 +1,4 @@
-"""Explains crashes: panics of ESP-IDF, exceptions of the ESP8266, watchdogs, a weak supply, a missing image.
+"""Explains crashes: panics of ESP-IDF, exceptions of the ESP8266, watchdogs, a weak supply.
 
 Sources: ESP-IDF's page "Fatal Errors" and its panic output, the ESP8266 Arduino core's page "Exception Causes", the
 Xtensa and RISC-V exception causes. Lines of the ROM and its loaders are not decoded: their addresses are not the
@@ -8,9 +8,10 @@ application's.
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from espwire.symbols.symbol_file import Frame
+if TYPE_CHECKING:
+    from espwire.symbols.symbol_file import Frame
 
 MAX_REGISTERS = 64
 MAX_STACK = 0x10000  # words
@@ -61,9 +62,6 @@ SIMPLE = (
     (r"[Ss]oft WDT reset", "the program did not return to the system for seconds: call yield() or delay() in long loops"),
     (r"\bwdt reset\b", "the hardware watchdog: the program hung, perhaps with interrupts disabled"),
     (r"stack overflow in task (?P<what>\S+) has been detected", "the stack of this task is too small"),
-    (r"invalid header: 0xffffffff", "the flash is blank where the chip boots from: write the bootloader and the application"),
-    (r"invalid header: 0x", "no image where the chip boots from: wrong address, wrong flash mode, or encrypted flash"),
-    (r"flash read err", "the flash chip cannot be read: wrong flash mode, or its pins are in use"),
     (r"csum err:|checksum failed|Checksum failed", "the image in flash is damaged, or read wrongly: write it again, with another flash mode"),
     (r"No bootable app partitions", "there is no valid application in any partition: write the application"),
     (r"assert failed: ", "a condition that must hold did not"),
@@ -90,11 +88,10 @@ _ROM = re.compile(
 )
 # a line without any of these is not decoded: literal text, because searching for it is quick
 KEYS = (
-    "0x4", "Brown", "watchdog got", "WDT reset", "wdt reset", "stack overflow in", "invalid header", "flash read err",
+    "0x4", "Brown", "watchdog got", "WDT reset", "wdt reset", "stack overflow in",
     "csum err", "hecksum failed", "No bootable", "assert failed", "User exception", "Guru", "xception ", "SHA256",
     "register dump", "Stack memory", ">>>stack",
 )  # fmt: skip
-KEYS_IN_BYTES = tuple(key.encode() for key in KEYS)
 RISCV_NUMBERS = {
     "RA": 1, "SP": 2, "GP": 3, "TP": 4, "T0": 5, "T1": 6, "T2": 7, "S0/FP": 8, "S1": 9, "A0": 10, "A1": 11, "A2": 12,
     "A3": 13, "A4": 14, "A5": 15, "A6": 16, "A7": 17, "S2": 18, "S3": 19, "S4": 20, "S5": 21, "S6": 22, "S7": 23,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
-from espwire.monitor.crash import KEYS_IN_BYTES, CrashDecoder, Symbols
+from espwire.monitor.boot import REFUSAL_KEYS, RefusalWatcher
+from espwire.monitor.crash import KEYS, CrashDecoder, Symbols
 
+# a line without any of these has nothing to decode
+SEARCHED = tuple(key.encode() for key in (*KEYS, *REFUSAL_KEYS))
 LONGEST_LINE = 0x10000  # bytes; a longer line is passed on without being decoded
 _TIME = re.compile(r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{3} ")  # of a log with --timestamps
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -18,7 +21,7 @@ class LogDecoder:
     """
 
     def __init__(self, symbols: Symbols | None) -> None:
-        self._crash = CrashDecoder(symbols)
+        self._crash, self._refusals = CrashDecoder(symbols), RefusalWatcher()
         self._rest = b""
         self._in_long_line = False
         self.added = 0
@@ -43,7 +46,7 @@ class LogDecoder:
         return decoded + (notes if ends or not notes else b"\n" + notes)
 
     def _decode(self, data: bytes) -> bytes:
-        if not self._crash.busy and not any(key in data for key in KEYS_IN_BYTES):
+        if not self._crash.busy and not any(key in data for key in SEARCHED):
             if data:
                 self._in_long_line = False
             return data
@@ -54,12 +57,15 @@ class LogDecoder:
                 self._in_long_line = False
                 continue
             if line.startswith(b"--- ") or not (
-                self._crash.busy or any(key in line for key in KEYS_IN_BYTES)
+                self._crash.busy or any(key in line for key in SEARCHED)
             ):
                 continue
             text = _COLOUR.sub("", line.decode("utf-8", "replace")).rstrip("\r\n")
             time = _TIME.match(text)
-            notes = self._notes(self._crash.feed(text[time.end() :] if time else text))
+            refusal = self._refusals.feed(text)
+            texts = [] if refusal is None else [refusal]
+            texts += self._crash.feed(text[time.end() :] if time else text)
+            notes = self._notes(texts)
             parts.append(notes if line.endswith(b"\n") or not notes else b"\n" + notes)
         return b"".join(parts)
 

@@ -51,6 +51,7 @@ class MonitorOptions:
     :param reset: reset into the application at the start
     :param dtr: assert DTR while the port is open
     :param eol: bytes that Enter sends
+    :param shows_keys: name the monitor's keys at the start
     """
 
     baud: int = 115200
@@ -60,6 +61,7 @@ class MonitorOptions:
     reset: bool = False
     dtr: bool = False
     eol: bytes = b"\r"
+    shows_keys: bool = True
 
 
 class Monitor:
@@ -142,11 +144,10 @@ class Monitor:
         info = self._transport.info
         found = "" if self._rates is None else "; the rate is adapted to what arrives"
         rate = f" at {self._options.baud} baud{found}" if info.can_change_baud else ""
-        return f"{info.name}{rate}" + (
-            "; keys are not read, Ctrl-C quits"
-            if self._keyboard is None
-            else "; Ctrl-] quits, Ctrl-T Ctrl-H shows the keys"
-        )
+        keys = "Ctrl-] quits, Ctrl-T Ctrl-H shows the keys"
+        if self._keyboard is None:
+            keys = "keys are not read, Ctrl-C quits"
+        return f"{info.name}{rate}" + (f"; {keys}" if self._options.shows_keys else "")
 
     def _pass_bytes(self) -> MonitorCommand | None:
         assert self._transport is not None

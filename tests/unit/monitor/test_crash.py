@@ -226,9 +226,6 @@ entry 0x{address:08x}
         ("Soft WDT reset", "yield()"),
         ("wdt reset", "hardware watchdog"),
         ("***ERROR*** A stack overflow in task main has been detected.", "the stack of this task is too small"),
-        ("invalid header: 0xffffffff", "the flash is blank"),
-        ("invalid header: 0x12345678", "no image where the chip boots from"),
-        ("flash read err, 1000", "the flash chip cannot be read"),
         ("csum err:0x6f!=0xef", "the image in flash is damaged"),
         ("assert failed: app_main main.c:12 (n > 0)", "a condition that must hold did not"),
         ("Fatal exception 29(StoreProhibitedCause):", "wrote to an address that cannot be written"),
@@ -275,6 +272,12 @@ def test_an_elf_of_another_build_is_told_once_and_not_used() -> None:
         READ,
         NULL,
     ]  # the second panic is explained, its addresses are not resolved
+
+
+def test_a_saved_log_says_why_a_chip_does_not_start() -> None:
+    decoder = LogDecoder(None)
+    out = decoder.feed(b"invalid header: 0xffffffff\r\n" * 3)
+    assert out.count(b"--- the flash is blank where the bootloader belongs\n") == 1
 
 
 # --- anything ---
