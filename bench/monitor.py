@@ -19,7 +19,7 @@ from measure import ENVIRONMENT, ESPWIRE, run
 RATE = 200_000  # bytes per second at 2 Mbaud
 SECONDS = 10
 LOG_BYTES = 100_000_000
-UNITS = 300
+UNITS = 360
 GCC, LD = "riscv64-unknown-elf-gcc", "riscv64-unknown-elf-ld"
 BASE = 0x42000000
 

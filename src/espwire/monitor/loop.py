@@ -270,6 +270,9 @@ class Monitor:
             self._note("this port cannot reset the chip: press its reset button")
         else:
             self._note(into.value)
+            rate = None if self._rates is None else self._rates.expect_boot()
+            if rate is not None and transport.info.can_change_baud:
+                transport.set_baud(rate)
             play(
                 transport,
                 application_steps(transport.info)

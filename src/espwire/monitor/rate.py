@@ -49,6 +49,14 @@ class RateFinder:
             return None
         return self._next()
 
+    def expect_boot(self) -> int | None:
+        """The chip is about to be reset: return the rate to change to, if it boots at another one than this."""
+        if BOOT_RATE not in self._known or self.rate == BOOT_RATE:
+            return None
+        self.rate = BOOT_RATE
+        self._restart()
+        return BOOT_RATE
+
     def reject(self) -> int | None:
         """The adapter does not support the rate: return the next one; None: none is left."""
         left = [rate for rate in (*self._known, *RATES) if rate not in self._tried | {self.rate}]

@@ -69,3 +69,14 @@ def test_an_adapter_without_a_rate_gets_the_next() -> None:
         rate = finder.feed(random.Random(1).randbytes(30))
     assert rate == 74880
     assert finder.reject() == RATES[2]
+
+
+def test_a_reset_of_a_chip_that_boots_at_74880_changes_the_rate_before_it() -> None:
+    finder = RateFinder()
+    listen(finder, Line(115200))
+    assert finder.expect_boot() is None
+    listen(finder, Line(74880))
+    assert finder.expect_boot() is None  # it is there already
+    listen(finder, Line(115200))
+    assert finder.expect_boot() == 74880
+    assert listen(finder, Line(74880), 4) == 74880
