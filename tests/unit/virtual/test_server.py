@@ -23,6 +23,7 @@ from espwire.protocol.commands import (
     Sync,
     parse_reply,
 )
+from espwire.transport import listening
 from espwire.transport.base import CancelToken
 from espwire.virtual import server
 from espwire.virtual import server as serving
@@ -148,9 +149,9 @@ def test_a_client_that_does_not_read_is_dropped():
     ours, theirs = socket.socketpair()
     client = server.SocketClient(ours)
     with ours, theirs:
-        client.deliver(bytes(server.MOST_WAITING // 2))
+        client.deliver(bytes(listening.MOST_WAITING // 2))
         assert client.flush()
-        client.deliver(bytes(2 * server.MOST_WAITING))
+        client.deliver(bytes(2 * listening.MOST_WAITING))
         assert not client.flush()
 
 
@@ -296,9 +297,9 @@ def test_an_address_that_cannot_be_listened_on_is_a_link_error(monkeypatch, erro
     def refuse(*_, **__):
         raise error
 
-    monkeypatch.setattr(serving.socket, "create_server", refuse)
+    monkeypatch.setattr(listening.socket, "create_server", refuse)
     with pytest.raises(kind) as caught:
-        serving._listen("127.0.0.1", 1)
+        listening.listen("127.0.0.1", 1)
     assert type(caught.value) is kind
 
 
