@@ -131,6 +131,10 @@ class TcpTransport:
             name=name, kind="tcp", can_reset=False, can_change_baud=False, remote=True
         )
 
+    def fileno(self) -> int:
+        """For a selector."""
+        return self._socket.fileno()
+
     def read(self, timeout: float) -> bytes:
         """Return received bytes; empty after ``timeout``."""
         deadline = self.now() + timeout

@@ -18,6 +18,7 @@ INBOUND_STATE, INBOUND_NONE, INBOUND_LAST = 13, 14, 19  # flow control of the ot
 PURGE_RECEIVED, PURGE_SENT, PURGE_BOTH = 1, 2, 3
 # modem state: the signals; the same shifted by four is "has changed"
 CTS, DSR, RI, DCD = 0x10, 0x20, 0x40, 0x80
+SIGNALS = CTS | DSR | RI | DCD
 LONGEST_REQUEST = 1024  # longer ones are skipped
 MOST_ANSWERS = 1024  # kept until they are used
 # requests of espwire:// (transport/handshake.py); other servers and clients ignore them
@@ -49,7 +50,8 @@ class Decoder:
     """Separates data from Telnet commands, in chunks of any size.
 
     ``oversized``: a request was longer than any valid one. ``answers`` collects COM-PORT answers as (option, value); the caller sends ``replies``; ``accepted`` is whether the
-    other side supports RFC 2217, None until it has answered; ``suspended`` is whether it has requested a pause.
+    other side supports RFC 2217, None until it has answered; ``suspended`` is whether it has requested a pause;
+    ``modem_state``: the signals that a server has reported; ``refusal``: the value of REFUSE.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,8 @@ class Decoder:
         self.replies = bytearray()
         self.accepted: bool | None = None
         self.suspended = self.oversized = False
+        self.modem_state: int | None = None
+        self.refusal: bytes | None = None
         self._rest = b""
         self._data = bytearray()
         self._sent = {(WILL, option) for option in SUPPORTED} | {
@@ -117,6 +121,10 @@ class Decoder:
             return
         if value[1] in (SUSPEND, RESUME):
             self.suspended = value[1] == SUSPEND
+        elif value[1] == REFUSE + ANSWER:
+            self.refusal = value[2:]
+        elif value[1] == NOTIFY_MODEM_STATE + ANSWER:
+            self.modem_state = value[2] & SIGNALS if len(value) > 2 else None
         elif value[1] > ANSWER:
             self.answers.append((value[1] - ANSWER, value[2:]))
             del self.answers[:-MOST_ANSWERS]

@@ -64,7 +64,7 @@ class Bench:
 
     @baud.setter
     def baud(self, baud: int) -> None:
-        self.wire.set_baud(self._now(), baud)
+        self.wire.set_baud(self.read_clock(), baud)
 
     def set_lines(self, *, dtr: bool, rts: bool) -> None:
         """Set the client's modem lines.
@@ -77,17 +77,17 @@ class Bench:
         if dtr and rts and self.wire.has_baud:
             self._both_at = time.monotonic() + HOLD_S
         else:
-            self.wire.set_lines(self._now(), dtr=dtr, rts=rts)
+            self.wire.set_lines(self.read_clock(), dtr=dtr, rts=rts)
 
     def discard(self) -> None:
         """Discard what the chip has sent."""
-        now = self._now()
+        now = self.read_clock()
         self.wire.advance(now)
         self.wire.take(now)
 
     def exchange(self, data: bytes) -> bytes:
         """Send the client's bytes to the chip; returns what the chip has sent."""
-        now = self._now()
+        now = self.read_clock()
         if self._both_at is not None and time.monotonic() >= self._both_at:
             self._both_at = None
             self.wire.set_lines(now, dtr=True, rts=True)
@@ -113,12 +113,12 @@ class Bench:
         due = self.wire.next_event()
         if due is None:
             return POLL_S
-        return 0.0 if self._runs_ahead else min(POLL_S, max(0.0, due - self._now()))
+        return 0.0 if self._runs_ahead else min(POLL_S, max(0.0, due - self.read_clock()))
 
     @property
     def has_room(self) -> bool:
         """Whether the line has room for more data: a serial port accepts no more than it can send."""
-        return self.wire.sent_by < self._now() + LINE_ROOM_S
+        return self.wire.sent_by < self.read_clock() + LINE_ROOM_S
 
     @property
     def _runs_ahead(self) -> bool:
@@ -127,7 +127,8 @@ class Bench:
             self.chip.busy or (self.wire.pending and not self.chip.runs_freely)
         )
 
-    def _now(self) -> float:
+    def read_clock(self) -> float:
+        """The simulated time, which follows the real clock."""
         now = time.monotonic() - self._started + self._ahead
         if now > self._last + STEP_S:
             self._ahead -= now - self._last - STEP_S
@@ -165,10 +166,7 @@ def serve(
             note(chip.warning)
 
     try:
-        # load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub
-        from espwire.virtual.programs import stub_model, vendor_stub  # noqa: F401
-        from espwire.virtual.soc import program  # noqa: F401
-
+        load_models()
         with stop_token(stop) as token:
             if tcp is not None:
                 _serve_tcp(Bench(chip, has_baud=rfc2217), tcp, listening, token, rfc2217=rfc2217)
@@ -177,6 +175,12 @@ def serve(
     finally:
         chip.flash.close()
     return chip
+
+
+def load_models() -> None:
+    """Load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub."""
+    from espwire.virtual.programs import stub_model, vendor_stub  # noqa: F401
+    from espwire.virtual.soc import program  # noqa: F401
 
 
 def _serve_tcp(
