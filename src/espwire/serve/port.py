@@ -185,7 +185,7 @@ class TransportPort(ServedPort):
         return telnet.DSR | telnet.DCD if state is None else state
 
     def describe(self) -> str:
-        """The text for a client that asks for the server's signature."""
+        """The server's signature, on request."""
         return f"espwire serve-port {self.name}"
 
     def read(self) -> bytes:
@@ -294,7 +294,7 @@ class TransportPort(ServedPort):
     def _find_controls(self, what: str) -> LineControls | None:
         if isinstance(self.transport, LineControls):
             return self.transport
-        if what != "line settings":  # 8N1 is what every client wants
+        if what != "line settings":  # bootloaders use 8N1, which is in use
             self._note_missing(what)
         return None
 

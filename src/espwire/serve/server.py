@@ -1,6 +1,6 @@
 """Serves ports to other computers: for each port a listening socket, and a thread with one loop.
 
-One client holds a port at a time; the others are told who it is. A client cannot block the loop: sockets never block,
+One client holds a port at a time; the others get an error that names it. A client cannot block the loop: sockets never block,
 what is read from a client waits for the port and stops the reading, unsent bytes are limited, and so are the number of
 clients and the time to greet. Each kind of error is logged once per address and minute, with the number of repetitions.
 """
@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -144,7 +145,7 @@ class PortServer:
         if self.holder is not None:
             self._serve_holder(self.holder, readable=self.holder in ready)
         elif self.port.reopen() or not self.port.away:
-            self.port.read()  # nobody wants it
+            self.port.read()  # there is no reader
 
     def _wait(self) -> set[object]:
         holder, port = self.holder, self.port
@@ -302,25 +303,17 @@ def serve_ports(
 
 def _run_all(servers: Sequence[PortServer], token: CancelToken) -> None:
     """Run each server in a thread; a failure of one ends all."""
-    failures: list[BaseException] = []
 
     def run(server: PortServer) -> None:
         try:
-            server.run(token)
-        except Cancelled:
-            pass
-        except BaseException as error:  # raised again below, in the thread that can report it
-            failures.append(error)
+            with contextlib.suppress(Cancelled):
+                server.run(token)
         finally:
             token.cancel()
 
-    threads = [threading.Thread(target=run, args=(server,), daemon=True) for server in servers]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        with contextlib.suppress(Cancelled):
-            token.sleep(IDLE_S)
-        for thread in threads:
-            thread.join(IDLE_S if token.cancelled else 0.0)
-    if failures:
-        raise failures[0]
+    with ThreadPoolExecutor(len(servers)) as pool:
+        runs = [pool.submit(run, server) for server in servers]
+        while wait(runs, IDLE_S).not_done:
+            pass  # signals arrive in between
+    for each in runs:
+        each.result()

@@ -115,10 +115,10 @@ class LineControls(Protocol):
     """What some ports can do besides the methods of ``Transport``; the values are those of RFC 2217 (``telnet.py``)."""
 
     def set_format(self, option: int, value: int) -> int:
-        """Set data bits, parity or stop bits; 0 asks. Returns what is in use."""
+        """Set data bits, parity or stop bits; 0 changes nothing. Returns what is in use."""
 
     def set_flow_control(self, value: int) -> int:
-        """Set the flow control; 0 asks. Returns what is in use."""
+        """Set the flow control; 0 changes nothing. Returns what is in use."""
 
     def set_break(self, *, on: bool) -> bool:
         """Begin or end a break. Returns whether one is being sent."""

@@ -63,7 +63,7 @@ HINTS = {
 def build_proof(
     token: bytes, side: Literal["client", "server"], server_nonce: bytes, client_nonce: bytes
 ) -> bytes:
-    """The proof that ``side`` knows the token."""
+    """The proof that ``side`` has the token."""
     message = b"espwire port 1 " + side.encode() + b"\0" + server_nonce + client_nonce
     return hmac.new(token, message, hashlib.sha256).digest()
 

@@ -33,19 +33,19 @@ class ServedPort:
         """Discard what the client has sent and the port has not."""
 
     def set_format(self, option: int, value: int) -> int:
-        """Set data bits, parity or stop bits (an option of RFC 2217); 0 asks. Returns what is in use."""
+        """Set data bits, parity or stop bits (an option of RFC 2217), or 0 to read them. Returns what is in use."""
         return 8 if option == telnet.SET_DATA_SIZE else 1
 
     def set_flow_control(self, value: int) -> int:
-        """Set the flow control of what the port sends, 1 to 3; 0 asks. Returns what is in use."""
+        """Set the flow control of what the port sends, 1 to 3, or 0 to read it. Returns what is in use."""
         return telnet.NO_FLOW_CONTROL
 
     def set_break(self, on: bool | None) -> bool:
-        """Send a break from now on, or end it; None asks. Returns whether one is being sent."""
+        """Send a break from now on, or end it; None changes nothing. Returns whether one is being sent."""
         return False
 
     def describe(self) -> str:
-        """The text for a client that asks for the server's signature."""
+        """The server's signature, on request."""
         return "espwire"
 
 

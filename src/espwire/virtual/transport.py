@@ -129,7 +129,7 @@ class VirtualTransport:
 
 
 def describe_port(chip: VirtualChip, name: str = "") -> TransportInfo:
-    """What a host knows about the port of a virtual chip.
+    """The description of the port of a virtual chip.
 
     :param name: the port's name; empty: ``virtual:`` and the chip's id
     """

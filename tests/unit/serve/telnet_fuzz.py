@@ -11,6 +11,7 @@ Each string is made of valid pieces, damaged pieces and noise, and arrives in pi
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 import time
@@ -242,7 +243,9 @@ def check_session(rng, data, seen):
 
 def open_client(pieces, token):
     transport = FakeTransport()
-    port = TransportPort("fake", lambda baud: transport, settings=Settings(), note=lambda text: None)
+    port = TransportPort(
+        "fake", lambda baud: transport, settings=Settings(), note=lambda text: None
+    )
     transport.calls = 0
     return transport, port, Client(FakeSocket(pieces), "10.0.0.7:5", port, token)
 
@@ -294,7 +297,8 @@ def check_server(rng, data, seen):
     tcp = TcpTransport(FakeSocket(pieces), "espwire://fake:1", CancelToken())
     left = iter(pieces)
     tcp.read = lambda timeout: next(left, b"")
-    tcp.now = lambda clock=iter(range(10**9)): next(clock) / 10
+    clock = itertools.count()
+    tcp.now = lambda: next(clock) / 10
     remote = RemoteTransport(tcp)
     try:
         remote.log_in(TOKEN, wait=2)

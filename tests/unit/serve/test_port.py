@@ -90,9 +90,7 @@ class Rig:
         self.settings = Settings()
         self.there = True
         self.info = info
-        self.port = TransportPort(
-            "fake", self.open, settings=self.settings, note=self.notes.append
-        )
+        self.port = TransportPort("fake", self.open, settings=self.settings, note=self.notes.append)
 
     def open(self, baud):
         if not self.there:

@@ -8,7 +8,6 @@ from ipaddress import ip_network
 
 import pytest
 import serial
-from serving import Echo, serving
 
 from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportError
 from espwire.serve import server as server_module
@@ -16,6 +15,7 @@ from espwire.serve.server import ProblemLog, is_in, parse_network
 from espwire.transport import telnet
 from espwire.transport.handshake import NONCE_BYTES, VERSION, build_proof
 from espwire.transport.url import open_transport
+from serving import Echo, serving
 
 TOKEN = b"a token of the laboratory"
 HELLO = telnet.build_greeting() + telnet.build_request(telnet.HELLO, bytes((VERSION,)) + bytes(16))
@@ -48,6 +48,12 @@ def exchange(port, data):
     while len(back) < len(data) and port.now() < deadline:
         back += port.read(0.5)
     return back
+
+
+def read_on(port):
+    """Read until an error."""
+    while True:
+        port.read(1)
 
 
 @pytest.mark.parametrize("scheme", ["rfc2217", "espwire"])
@@ -221,8 +227,7 @@ def test_a_client_of_a_port_that_stays_away_is_dismissed(monkeypatch):
         port = open_transport(f"espwire://{running.address}")
         echo.gone = True
         with pytest.raises(PortNotFound, match="did not come back within"):
-            while True:
-                port.read(1)
+            read_on(port)
         port.close()
         with pytest.raises(PortNotFound) as caught:
             open_transport(f"espwire://{running.address}")

@@ -90,7 +90,12 @@ def test_any_bytes_are_a_refusal_or_an_invalid_identity(data):
 def test_an_identity_survives_the_way():
     info = TransportInfo(name="/dev/ttyACM0", kind="usb-jtag", vid=0x303A, pid=0x1001, serial="AA")
     parsed = parse_identity(build_identity(info), "espwire://h:1", 0.05)
-    assert (parsed.kind, parsed.vid, parsed.pid, parsed.serial) == ("usb-jtag", 0x303A, 0x1001, "AA")
+    assert (parsed.kind, parsed.vid, parsed.pid, parsed.serial) == (
+        "usb-jtag",
+        0x303A,
+        0x1001,
+        "AA",
+    )
     assert (parsed.name, parsed.remote, parsed.round_trip) == ("espwire://h:1", True, 0.05)
 
 
