@@ -39,7 +39,7 @@ class State(Enum):
 
 
 class Client(ClientSocket):
-    """A connection. ``problem``: why it was refused: a code of ``handshake.REFUSALS`` and a text for the log.
+    """A connection. ``problem``: why it was refused: a code of ``handshake.parse_refusal`` and a text for the log.
 
     :param token: None: no proof is required
     """

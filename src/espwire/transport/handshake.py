@@ -42,22 +42,6 @@ KINDS: dict[str, TransportKind] = {
     "tcp": "tcp",
     "virtual": "uart",
 }
-# what a server may refuse with, and the error that the client raises
-REFUSALS: dict[str, type[TransportError]] = {
-    "port-busy": PortBusy,
-    "port-not-found": PortNotFound,
-    "token-needed": PortDenied,
-    "wrong-token": PortDenied,
-    "address-not-allowed": PortDenied,
-    "bad-request": TransportError,
-}
-HINTS = {
-    "port-busy": "Wait until the other client has finished, or close it.",
-    "port-not-found": "Plug the board in again at the computer that serves it.",
-    "token-needed": "Use espwire://HOST:PORT?token-file=FILE with the server's token.",
-    "wrong-token": "Use the token that the server was started with.",
-    "address-not-allowed": "Start the server with --allow and the network of this computer.",
-}
 
 
 def build_proof(
@@ -102,10 +86,25 @@ def parse_refusal(value: bytes, name: str) -> TransportError:
     """
     code, _, text = value.decode("utf-8", "replace").partition("\0")
     message = f"{name}: {shorten(text.strip()) or 'the server refuses the connection'}"
-    kind = REFUSALS.get(code)
-    if kind is None:
-        return TransportError(message, code="server-refused", hint="Look at the server's log.")
-    return kind(message, code=code, hint=HINTS.get(code))
+    match code:
+        case "port-busy":
+            return PortBusy(message, hint="Wait until the other client has finished, or close it.")
+        case "port-not-found":
+            hint = "Plug the board in again at the computer that serves it."
+            return PortNotFound(message, hint=hint)
+        case "token-needed":
+            hint = "Use espwire://HOST:PORT?token-file=FILE with the server's token."
+            return PortDenied(message, hint=hint, code="token-needed")
+        case "wrong-token":
+            hint = "Use the token that the server was started with."
+            return PortDenied(message, hint=hint, code="wrong-token")
+        case "address-not-allowed":
+            hint = "Start the server with --allow and the network of this computer."
+            return PortDenied(message, hint=hint, code="address-not-allowed")
+        case "bad-request":
+            hint = "Use the same version of espwire on both computers."
+            return TransportError(message, hint=hint, code="bad-request")
+    return TransportError(message, code="server-refused", hint="Look at the server's log.")
 
 
 def build_identity(info: TransportInfo) -> bytes:

@@ -8,6 +8,7 @@ import click
 
 from espwire.cli.commands.virtual import parse_endpoint
 from espwire.errors import UsageError
+from espwire.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,12 +66,19 @@ def serve_port(
     """
     from espwire.serve.server import ServeOptions, parse_network, serve_ports
     from espwire.transport.remote import read_token
+    from espwire.transport.tcp import find_host_error
 
     if token_file is not None and token_env is not None:
         raise UsageError(
             "--token-file and --token-env exclude each other", hint="Use only one of them."
         )
     host, first = _parse_listen(endpoint)
+    if (reason := find_host_error(host)) is not None:
+        raise UsageError(
+            f"{shorten(host)!r} is not a host name: {reason}",
+            hint="Write for example --listen 192.168.1.5:2217.",
+            code="bad-host",
+        )
     token = None
     if token_file is not None or token_env is not None:
         kind = "token-file" if token_file is not None else "token-env"
