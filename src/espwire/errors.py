@@ -125,7 +125,7 @@ class DeviceError(ToolError):
 
     code = "device"
     exit_code = 5
-    hint = "Reset the board and try again; if the error persists, lower --baud."
+    hint = "Reset the board and try again; if the error persists, check cable and supply."
 
 
 class CommandFailed(DeviceError):
@@ -197,9 +197,7 @@ class VerifyError(ToolError):
 
     code = "verify"
     exit_code = 7
-    hint = (
-        "Write again; if the error persists, lower --baud, and check the flash chip and its supply."
-    )
+    hint = "Write again; if the error persists, check the cable, the flash chip and its supply."
 
     def __init__(
         self, message: str, *, ranges: tuple[tuple[int, int], ...] = (), **keywords: Any
@@ -283,6 +281,7 @@ CONSENTS: dict[str, str] = {
     "efuse-no-flash-power": "enable Secure Download Mode where that leaves the flash without power",
     "efuse-digest-scheme": "burn the digest of a key whose signatures the chip cannot check",
     "efuse-unproven": "take a key block that cannot be read back for one that holds the given key",
+    "aggressive-revoke": "have one image with a wrong signature revoke its key for ever",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 

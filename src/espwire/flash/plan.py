@@ -181,7 +181,7 @@ def hint_at_stub(*, secure: bool) -> str:
     """
     if secure:
         return "Secure Download Mode forbids it permanently."
-    return "The stub can: leave out --no-stub; if it did not start, lower --baud."
+    return "The stub can: leave out --no-stub; if it did not start, check the cable."
 
 
 def _check_abilities(blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy) -> None:
@@ -434,6 +434,11 @@ def _find_side_effects(
         end = align_up(piece.end, SECTOR)
         if piece.erase_end > end and end not in starts:
             finding = describe_erased_behind(names[piece], end, piece.erase_end)
+            findings.append(_build_loss(finding.code, finding.text, target, policy))
+    for low, high in policy.erase:
+        end = target.limits.find_erased_end(low, high - low)
+        if end > high and high not in starts and not policy.erases(high, end):
+            finding = describe_erased_behind("the area to erase", high, end)
             findings.append(_build_loss(finding.code, finding.text, target, policy))
     return tuple(findings)
 

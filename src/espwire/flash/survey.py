@@ -119,7 +119,10 @@ def _compare(
     policy: Policy,
 ) -> Found:
     if policy.skip_flashed and can_compare(blob, target, policy):
-        if has_content(device, blob.address, blob.data, name=blob.label):
+        # with its neighbours, which an interrupted write may have erased
+        before, behind = found.before or b"", found.behind or b""
+        data = before + blob.data + behind
+        if has_content(device, blob.address - len(before), data, name=blob.label):
             return found._replace(changed=(), certain=True)
         return found
     if not _is_compared(blob, target, policy):
@@ -149,8 +152,8 @@ def _add_weak(
 ) -> Found:
     """Blank sectors of the blob whose erase was interrupted count as changed."""
     first, end = align_down(blob.address, SECTOR), align_up(blob.end, SECTOR)
-    if target.encrypts_flash or not target.limits.can_verify:
-        return found
+    if not target.limits.can_verify or (target.encrypts_flash and target.limits.erases_at_begin):
+        return found  # the ROM erases all sectors that it writes, and everything is written
     weak = find_weak(device, unfinished, first, end)
     if not weak:
         return found
