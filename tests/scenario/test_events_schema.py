@@ -41,6 +41,7 @@ WORDS: dict[str, tuple[list[str], set[int]]] = {
     "serve-port": (["serve-port"], {2}),  # without a port: it would run until Ctrl-C
     "monitor": (["monitor"], {2}),  # it has no JSON, and says so in JSON
     "virtual": (["virtual", "serve", "esp32c3"], {0}),
+    "web": (["web", "missing.zip"], {6}),
     "completion": (["completion", "bash"], {0}),
     "load-ram": (["load-ram", "{demo}"], {0}),
     "demo": (["demo", "--no-pace"], {0}),
