@@ -154,13 +154,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             offline=True,
         ),
         "virtual": Entry("Run virtual chips for any flashing tool.", offline=True),
-<<<<<<< HEAD
         "serve-port": Entry(
             "Serve serial ports to other computers.", "serve_port:serve_port", offline=True
         ),
-=======
         "web": Entry("Serve the web page, and open it in the browser.", "web:web", offline=True),
->>>>>>> main
         "completion": Entry(
             "Print the completion script for bash, zsh or fish.", "about:completion", offline=True
         ),
