@@ -260,6 +260,7 @@ CONSENTS: dict[str, str] = {
     "unsigned-image": "write an unsigned image to a chip with secure boot enabled",
     "untrusted-key": "write an image that is signed by keys which the chip's eFuses do not trust",
     "revoked-key": "write an image that is signed by revoked keys only",
+    "bootloader-size": "write a signed bootloader that is too large for the ROM, or reaches the partition table",
     "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
     "rom-ram": "load a program over the RAM that the ROM uses itself",
     "outside-build": "read and flash a file that a build names outside its own folder",

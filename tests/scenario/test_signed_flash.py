@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from test_host_key import FLASH_SIZE, KEYS, Board, boot_image, build_partitions
+from test_host_key import FLASH_SIZE, KEYS, Board, boot_image, build_partitions, codes
 
+from espwire.chips.registry import load_chip
 from espwire.cli.main import main
+from espwire.image.codec import build, create_image
+from espwire.image.model import Segment
 
 
 @pytest.fixture
@@ -135,3 +139,47 @@ def test_what_cannot_be_shown_is_one_error(board: Board) -> None:
     assert board.run("secure", "signature-info", code=6)[-1]["code"] == "not-signed"
     board.query += "&secure-download=1"
     assert board.run("secure", "signature-info", code=5)[-1]["code"] == "cannot-read-flash"
+
+
+def test_a_signed_bootloader_must_not_reach_the_partition_table(board: Board) -> None:
+    code = Segment(0x3FC80000, bytes(0x7800))
+    boot = board.file(
+        "boot.bin", build(create_image([code], code.address, chip=load_chip("esp32c3")))
+    )
+    offline(board, "sign-data", "-v", "2", "-k", board.path("a.pem"), boot)
+    assert boot.stat().st_size == 0x9000
+    before = board.flash_path.read_bytes()
+    error = board.run("write-flash", "0", boot, code=8)[-1]
+    assert error["details"]["consents"] == ["bootloader-size"]
+    assert (
+        "ends at 0x9000, behind 0x8000, where the partition table is in flash" in error["message"]
+    )
+    assert board.flash_path.read_bytes() == before
+    elsewhere = board.file("table.bin", build_partitions(0xA000))
+    board.run("write-flash", "0", boot, "0xa000", elsewhere)
+    board.run("write-flash", "0", boot)  # no table is at 0x8000 now
+    board.query += "&secure-download=1"
+    events = board.run("write-flash", "--flash-size", "keep", "0", boot, "--no-keep")
+    assert "bootloader-size" in codes(events)
+
+
+def test_an_older_security_version_is_a_warning(tmp_path: Path, capsys: Any) -> None:
+    board = Board(tmp_path, capsys)
+    board.query = f"size=1MB&profile=instant&efuse={board.path('fuses.bin').as_posix()}"
+    fill(board)
+    app = bytearray(256)
+    app[:8] = (0xABCD5432).to_bytes(4, "little") + (1).to_bytes(4, "little")
+    code = Segment(0x3C000020, bytes(app) + bytes(64))
+    path = board.file(
+        "app.bin", build(create_image([code], code.address, chip=load_chip("esp32c3")))
+    )
+    offline(board, "generate-signing-key", "-v", "2", board.path("rsa.pem"))
+    offline(board, "sign-data", "-v", "2", "-k", board.path("rsa.pem"), path)
+    burn = ("efuse", "--do-not-confirm")
+    board.run(*burn, "burn-key-digest", "BLOCK_KEY0", board.path("rsa.pem"), "SECURE_BOOT_DIGEST0")
+    board.run(*burn, "burn-efuse", "SECURE_BOOT_EN", "1", "SECURE_VERSION", "1")
+    assert "older-security-version" not in codes(board.run("write-flash", "0x10000", path))
+    board.run(*burn, "burn-efuse", "SECURE_VERSION", "3")  # two bits: version 2
+    events = board.run("write-flash", "0x10000", path)
+    text = next(event["text"] for event in events if event.get("code") == "older-security-version")
+    assert "has security version 1, below the 2 in the eFuses" in text

@@ -482,6 +482,8 @@ class Security(Record):
     ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
     ``spare_purpose``: what the security information has for one key more than there are. ``rom_eco``: where the ROM has its
     version, the last word of the security information, and that of a known ROM.
+    ``signed_bootloader_limit``: bytes of a bootloader, without its signature sector, that the ROM can check with secure
+    boot version 2. Source: ESP-IDF, "Bootloader Size".
     """
 
     flash_encryption: BitPart | None = None
@@ -491,6 +493,7 @@ class Security(Record):
     secure_download: BitAt | None = None
     secure_boot_v2: BitAt | None = None
     secure_boot_v1_protects_below: int | None = None
+    signed_bootloader_limit: int = 0x10000
     key_readable: KeyReadable | None = None
     crypt_config_read_disable: BitAt | None = None
     key_valid: KeyValid | None = None

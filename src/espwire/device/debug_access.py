@@ -18,7 +18,6 @@ from espwire.protocol.commands import (
     SdcVerifData,
     SdcVerifEnd,
 )
-from espwire.protocol.opcodes import Op
 
 if TYPE_CHECKING:
     from espwire.device.loader import Loader
@@ -29,13 +28,12 @@ NONCE_ENABLED = 1
 
 
 def read_debug_info(loader: Loader, nonce: bytes | None = None) -> bytes:
-    """What a debug certificate is made for: the chip's digest of itself and of a nonce, and the nonce; 64 bytes.
+    """What a debug certificate is made for: a digest that the chip computes, and the nonce in it; 64 bytes.
 
     :param nonce: 32 bytes; None: random
     :raises Unsupported: this loader has no such commands
     :raises CommandFailed: the chip refuses
     """
-    loader.require(Op.SDC_GEN_BEGIN)
     nonce = secrets.token_bytes(NONCE_BYTES) if nonce is None else nonce
     if len(nonce) != NONCE_BYTES:
         raise UsageError(
@@ -59,7 +57,6 @@ def present_certificate(loader: Loader, certificate: bytes, name: str = "the cer
     :raises Unsupported: this loader has no such commands
     :raises DeviceError: code ``certificate-refused``
     """
-    loader.require(Op.SDC_VERIF_BEGIN)
     loader.call(SdcVerifBegin(NONCE_ENABLED, len(certificate)))
     loader.call(SdcVerifData(certificate))
     try:

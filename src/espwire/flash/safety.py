@@ -23,10 +23,11 @@ from espwire.flash.findings import Finding, Policy, build_fatal
 from espwire.flash.model import FlashTarget
 from espwire.image.codec import is_image
 from espwire.image.header import find_header_size
-from espwire.image.model import ANY_REVISION, ROW_MAGIC, ExtendedHeader, Image
+from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
 from espwire.image.partition_table import TABLE_OFFSET, TABLE_SIZE
-from espwire.image.scan import find_regions
-from espwire.sizes import Revision, format_size
+from espwire.image.scan import find_regions, looks_encrypted
+from espwire.image.signature import find_signed_end
+from espwire.sizes import SECTOR, Revision, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
     from espwire.image.scan import Region
 
 FULL_CRYPT_CONFIG = 0xF  # all address bits change the ESP32's flash key
+PLAIN_KINDS = (
+    "bootloader",
+    "app",
+    "image",
+    "partition-table",
+)  # with sound structure: surely not encrypted
+CIPHER_BLOCK = 16  # bytes of flash that are encrypted together
 
 
 def find_problems(
@@ -55,7 +63,7 @@ def find_problems(
         if blob.data:
             findings += _find_area_problems(blob.label, blob.address, blob.end, target)
             if not host_key:
-                findings += _find_encryption_problems(blob, target, images)
+                findings += _find_encryption_problems(blob, target)
             if blob.encrypted:
                 findings += _find_key_problems(blob, target, policy)
             if blob.chips and target.chip.id not in blob.chips:
@@ -68,6 +76,7 @@ def find_problems(
                 replace(blob, encrypted=True) if host_key else blob, target.chip, target.security
             )
             findings += find_unsigned(blob, target.chip, target.security)
+            findings += _find_oversized(blob, target, images)
     if policy.erase_all:
         findings += find_erase_problems(0, target.flash_size or 0, target)
     for start, end in policy.erase:
@@ -118,13 +127,11 @@ def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -
     return findings
 
 
-def _find_encryption_problems(
-    blob: Blob, target: FlashTarget, images: ParsedImages
-) -> list[Finding]:
+def _find_encryption_problems(blob: Blob, target: FlashTarget) -> list[Finding]:
     security = target.security
     if security is None or not security.flash_encryption or blob.encrypted:
         return []
-    plain = _looks_plain(blob, images)
+    plain = any(item.kind in PLAIN_KINDS for item in find_regions(blob.data, target.chip))
     if target.secure_download or security.manual_encrypt_disabled:
         state = "is permanently in Secure Download Mode"
         if not target.secure_download:
@@ -132,10 +139,13 @@ def _find_encryption_problems(
         is_not = "is not encrypted" if plain else "is written as it is"
         text = f"{blob.label} {is_not}, but the chip reads only encrypted flash and {state}"
         return [build_fatal("plaintext-locked", text, consent="plaintext")]
-    if not plain:
-        return []
-    text = f"{blob.label} is not encrypted, but the chip has flash encryption on: it cannot run"
-    return [Finding("plaintext", text)]
+    if plain:
+        text = f"{blob.label} is not encrypted, but the chip has flash encryption on: it cannot run"
+        return [Finding("plaintext", text)]
+    if blob.address % CIPHER_BLOCK and looks_encrypted(blob.data):
+        text = f"{blob.label} looks encrypted, but {blob.address:#x} is not a multiple of {CIPHER_BLOCK}: the chip would decrypt it to something else"
+        return [Finding("unaligned-ciphertext", text)]
+    return []
 
 
 def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[Finding]:
@@ -157,13 +167,6 @@ def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[
             build_fatal("crypt-config", text, consent="no-flash-key", by_name_only=True)
         )
     return findings
-
-
-def _looks_plain(blob: Blob, images: ParsedImages) -> bool:
-    """An image or a partition table with sound structure is surely not encrypted; of other data it is unknown."""
-    if not is_image(blob.data):
-        return blob.data[:2] == ROW_MAGIC
-    return isinstance(images.parse_any(blob.data), Image)
 
 
 def _find_image_problems(blob: Blob, target: FlashTarget, images: ParsedImages) -> list[Finding]:
@@ -279,6 +282,28 @@ def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tupl
             text = f"the image in {blob.label} for {address:#x} {why}, but secure boot is enabled: it will not start"
             findings.append(build_fatal("unsigned-image", text))
     return tuple(findings)
+
+
+def find_signed_bootloader(blob: Blob, chip: Chip, images: ParsedImages) -> tuple[int, int] | None:
+    """The half-open range of flash of a bootloader signed for secure boot version 2 in ``blob``, with its signature sector."""
+    start = find_boot_start(blob, chip)
+    if start is None or not isinstance(image := images.parse(blob.data, start), Image):
+        return None
+    data = blob.data[start:]
+    end = find_signed_end(data, len(data) - len(image.trailing))
+    offset = chip.flash.bootloader_offset
+    return None if end is None else (offset, offset + end)
+
+
+def _find_oversized(blob: Blob, target: FlashTarget, images: ParsedImages) -> tuple[Finding, ...]:
+    """The finding for a signed bootloader that the ROM cannot check: it loads it into a buffer of fixed size first."""
+    place = find_signed_bootloader(blob, target.chip, images)
+    limit = target.chip.security.signed_bootloader_limit
+    if place is None or (size := place[1] - place[0] - SECTOR) <= limit:
+        return ()
+    text = f"the signed bootloader in {blob.label} has {size:#x} bytes; with secure boot version 2, the ROM of the {target.chip.name} starts at most {limit:#x}"
+    enabled = target.security is not None and target.security.secure_boot
+    return (Finding("bootloader-size", text, fatal=enabled, consent="bootloader-size"),)
 
 
 def _find_signature_fault(item: Region, version: int) -> str | None:

@@ -64,6 +64,7 @@ from espwire.flash.side_effects import (
     find_misread_data,
     find_protection,
     find_table_changes,
+    find_table_overrun,
     find_unbooted,
 )
 from espwire.flash.survey import find_weak, survey
@@ -198,6 +199,7 @@ def check_write(
         valid, config = device.flash_key_valid, device.flash_crypt_config
         target = replace(target, flash_key=valid, crypt_config=config)
     problems = find_problems(blobs, target, policy, images, host_key=key is not None)
+    problems += find_table_overrun(device, target, blobs, images)
     if device.security.secure_boot and not device.secure_download:
         from espwire.efuse.trust import find_refusals  # most chips do not need the eFuse tables
         from espwire.efuse.wire import DeviceStore

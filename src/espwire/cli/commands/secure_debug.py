@@ -1,5 +1,4 @@
-"""`secure generate-sdc-certificate`, `digest-sdc-public-key`, `read-sdc-chip-info`, `verify-sdc-certificate`: debug certificates of
-the ESP32-S31."""
+"""Debug certificates of the ESP32-S31: the four commands of `espwire secure` whose names contain `sdc`."""
 
 from __future__ import annotations
 
