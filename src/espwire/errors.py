@@ -250,6 +250,7 @@ CONSENTS: dict[str, str] = {
     "plaintext": "write plain data to a chip that reads only encrypted flash",
     "no-flash-key": "have the chip encrypt although its eFuses hold no usable key for it",
     "encrypting-disabled": "have the chip encrypt although its eFuses disable encrypting downloads",
+    "encrypting-unreliable": "have a chip encrypt whose revision is reported to do that wrongly",
     "encryption-off": "write what a key file encrypts to a chip whose flash encryption is off",
     "unproven-key": "write with a key file that the bootloader in flash does not prove to be the chip's",
     "wrong-chip-image": "write a boot image for another chip",

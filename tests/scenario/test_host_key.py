@@ -369,3 +369,35 @@ def test_the_key_is_in_no_output_and_no_file(make, monkeypatch, option):
             assert board.key not in content, path
             assert board.key[::-1] not in content, path
             assert board.key.hex().encode() not in content, path
+
+
+def test_verify_flash_compares_the_ciphertext(make):
+    board = make()
+    app, data = board.file("app.bin", boot_image("esp32c3")), board.file("data.bin", DATA)
+    board.write("app0", app, "plain", data)
+    words = ("verify-flash", "--key", board.path("key.bin"), "app0", app, "plain", data)
+    size = app.stat().st_size + len(DATA)
+    result = board.run(*words)[-1]["data"]
+    assert (result["bytes"], result["equal"]) == (size, True)
+    board.run("verify-flash", "0x10000", app, code=7)  # without the key, the flash has ciphertext
+    app.write_bytes(app.read_bytes()[:-1] + b"!")
+    error = board.run(*words, code=7)[-1]
+    assert "the flash differs from app.bin at 0x10000" in error["message"]
+    board.path("key.bin").write_bytes(KEYS[32][::-1])
+    events = board.run(*words[:3], "--all-encrypted", "0x10000", app, code=7)
+    assert "unproven-key" in codes(events)
+
+
+@pytest.mark.parametrize(("revision", "code"), [("1.0", 8), ("3.1", 0)])
+def test_an_early_esp32_p4_does_not_encrypt_downloads_itself(make, revision, code):
+    board = make(chip="esp32p4", query=f"revision={revision}")
+    app, before = board.file("app.bin", boot_image("esp32p4")), board.flash_path.read_bytes()
+    words = ("write-flash", "--encrypt", "0x10000", app)
+    last = board.run(*words, code=code)[-1]
+    if code:
+        assert last["details"]["consents"] == ["encrypting-unreliable"]
+        assert last["hint"].startswith("Use --key, which encrypts on this computer.")
+        board.run(*words, "--force", code=8)
+        assert board.flash_path.read_bytes() == before
+        board.write("0x10000", app)
+    assert board.plain(0x10000, app.stat().st_size) == app.read_bytes()

@@ -190,6 +190,7 @@ class Flash(Record):
     ``octal_flag``: the eFuse by which the ROM drives the flash chip with eight data lines.
     ``calibration_size``: bytes at the end of the flash where the SDK keeps RF calibration if there is no partition
     table.
+    ``encrypts_from_revision``: on earlier revisions, the chip is reported to encrypt downloads wrongly.
     """
 
     bootloader_offset: int
@@ -201,6 +202,7 @@ class Flash(Record):
     sector_size: int
     address_32bit: bool
     encrypted_write_align: int = 0
+    encrypts_from_revision: int = 0
     octal_flag: BitAt | None = None
     calibration_size: int = 0
 

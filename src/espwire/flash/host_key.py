@@ -364,6 +364,19 @@ def _is_intact(data: bytes, chip: Chip) -> bool:
         return False
 
 
+def encrypt_to_compare(
+    device: Device, key: HostKey, blobs: Sequence[Blob], report: Report = silent
+) -> tuple[Blob, ...]:
+    """What the flash holds if ``blobs`` were written with ``key``; warns if the key is not proven to be the chip's.
+
+    :raises UsageError, KeyFileError, TableError, Unsupported: as ``encrypt_for``
+    """
+    cipher = choose_cipher(device, key)
+    if why := find_key_doubt(device, cipher):
+        report(Warned(code=UNPROVEN, text=why))
+    return encrypt_blobs(blobs, find_encrypted(device, cipher, key, blobs, report), cipher, report)
+
+
 def encrypt_for(
     device: Device, key: HostKey, blobs: Sequence[Blob], report: Report = silent
 ) -> tuple[tuple[Blob, ...], tuple[Finding, ...]]:

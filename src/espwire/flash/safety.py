@@ -105,7 +105,7 @@ def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -
     protected = facts.secure_boot_v1_protects_below
     v1 = security is not None and security.secure_boot_v1
     if v1 and protected is not None and start < protected:
-        text = f"secure boot is on and {label} begins below {protected:#x}: the chip may never start again"
+        text = f"secure boot version 1 is on and {label} begins below {protected:#x}: the chip may never start again. A bootloader can be replaced only if its digest is made with the key in the eFuses, not if the chip made that key itself"
         findings.append(build_fatal("secure-boot-area", text))
     manager = facts.key_manager_flash_key
     managed = security is not None and security.key_manager_flash_key
@@ -156,6 +156,13 @@ def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[
             f"{blob.label} is to be encrypted by the chip, whose eFuses disable that for downloads"
         )
         findings.append(build_fatal("encrypting-disabled", text, by_name_only=True))
+    least = target.chip.flash.encrypts_from_revision
+    if target.revision is not None and target.revision < least:
+        text = f"{blob.label} is to be encrypted by the chip: the {target.chip.name} before {Revision(least)} is reported to write what its ROM cannot read then"
+        remedy = "Use --key, which encrypts on this computer."
+        findings.append(
+            build_fatal("encrypting-unreliable", text, by_name_only=True, remedy=remedy)
+        )
     if policy.ignore_flash_enc_efuse:
         return findings
     if target.flash_key is False:

@@ -381,7 +381,8 @@ def digest_secure_bootloader(
 ) -> None:
     """For secure boot version 1 with a reflashable bootloader: the output holds IV, digest and bootloader, and is written to flash
     address 0x0."""
-    from espwire.secure.secure_boot_v1 import IV_BYTES, digest_bootloader
+    from espwire.image.signature import IV_BYTES
+    from espwire.secure.secure_boot_v1 import digest_bootloader
 
     output = output or f"{os.path.splitext(image)[0]}-digest-0x0000.bin"
     key = read_key_file(keyfile)
