@@ -224,3 +224,20 @@ def test_secure_boot_version_1_may_have_a_bootloader_that_cannot_be_replaced(ben
     assert status["secure_boot"] == "on, version 1"
     assert caveats(status) == {"fixed-bootloader"}
     assert status["next_write"] == "signed, as plaintext"
+
+
+def test_the_four_ways_to_switch_jtag_off_are_told_apart(bench: Bench) -> None:
+    key = bench.folder / "hmac.key"
+    key.write_bytes(bytes(range(32)))
+    assert {"jtag-pins", "jtag-usb"} <= openings(bench.status())
+    bench.burn("burn-key", "BLOCK_KEY0", key, "HMAC_DOWN_JTAG")
+    bench.burn("burn-efuse", "SOFT_DIS_JTAG", "1")
+    status = bench.status()
+    soft = "off, until firmware enables it with an HMAC key"
+    assert (status["pad_jtag"], status["usb_jtag"]) == (soft, soft)
+    assert {"jtag-pins-hmac", "jtag-usb-hmac"} <= openings(status)
+    bench.burn("burn-efuse", "DIS_PAD_JTAG", "1")
+    status = bench.status()
+    assert (status["pad_jtag"], status["usb_jtag"]) == ("off, permanently", soft)
+    bench.burn("burn-efuse", "DIS_USB_JTAG", "1")
+    assert not {code for code in openings(bench.status()) if code.startswith("jtag")}

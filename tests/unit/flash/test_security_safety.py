@@ -57,6 +57,11 @@ def test_a_digest_file_of_version_1_belongs_at_address_0():
     assert problems(made, 0, target("esp32")) == {}
 
 
+def test_a_bootloader_of_version_1_may_not_be_replaceable():
+    barred = problems(image("esp32"), 0x1000, target("esp32", secure_boot_v1=True))
+    assert "not if the chip made that key itself" in barred["secure-boot-area"].text
+
+
 def test_plaintext_inside_a_merged_file_is_found_on_an_encrypting_chip():
     merged = b"\xff" * 0x1000 + image("esp32")
     open_chip = target("esp32", flash_encryption=True, manual_encrypt_disabled=False)

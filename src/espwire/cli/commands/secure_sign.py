@@ -21,6 +21,7 @@ from espwire.cli.secure_inputs import (
 from espwire.cli.signed_images import check_file_only, read_device_images, source_options
 from espwire.errors import ImageError, UsageError
 from espwire.files import keep_inputs, read_file
+from espwire.image.model import ROW_MAGIC
 from espwire.secure.key_files import read_key_file
 from espwire.text import escape
 
@@ -90,6 +91,9 @@ def sign_data(
     output = file if output is None else output
     keep_inputs(output, [*keyfile, *pub_key, *signature])
     data = read_file(file)
+    if version == "2" and data.startswith(ROW_MAGIC):
+        text = "this is a partition table, which secure boot version 2 does not check: only bootloaders and applications are signed"
+        context.warn("table-signed", text)
     with ExitStack() as stack:
         signers: list[Signer]
         if hsm:
