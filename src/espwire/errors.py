@@ -125,7 +125,7 @@ class DeviceError(ToolError):
 
     code = "device"
     exit_code = 5
-    hint = "Reset the board and try again; if the error persists, lower --baud."
+    hint = "Reset the board and try again; if the error persists, check cable and supply."
 
 
 class CommandFailed(DeviceError):
@@ -197,9 +197,7 @@ class VerifyError(ToolError):
 
     code = "verify"
     exit_code = 7
-    hint = (
-        "Write again; if the error persists, lower --baud, and check the flash chip and its supply."
-    )
+    hint = "Write again; if the error persists, check the cable, the flash chip and its supply."
 
     def __init__(
         self, message: str, *, ranges: tuple[tuple[int, int], ...] = (), **keywords: Any

@@ -111,6 +111,12 @@ def test_a_backup_does_not_replace_a_file(saved: Board) -> None:
     assert saved.zip.read_bytes() == before
 
 
+def test_a_folder_is_not_a_file_for_a_backup(board: Board, tmp_path: Path) -> None:
+    text = board.run("backup", str(tmp_path), code=6)
+    assert f"{tmp_path} is a folder, not a file [backup-exists]" in text
+    assert f"such as {tmp_path / 'backup.zip'}." in text
+
+
 @pytest.mark.parametrize("tamper", [False, True])
 def test_an_interrupted_backup_continues(tmp_path: Path, tamper: bool) -> None:
     case = Case("esp32c3", SIZE, 3, 5, tamper=tamper)
@@ -244,9 +250,12 @@ def test_a_smaller_flash_is_refused_unless_everything_fits(
         backup_flash(device, path)
     transport = open_flash(small, b"\xff" * SIZE)
     with connect(transport, baud=921600) as device:
-        with pytest.raises(SafetyStop, match="the backup is of 2MB of flash") as caught:
+        # a consent is named only where it helps
+        code = "backup-too-large" if text else "backup-flash-size"
+        with pytest.raises(SafetyStop, match=text or "the backup is of 2MB of flash") as caught:
             restore_flash(device, path)
-        assert caught.value.code == "backup-flash-size"
+        assert caught.value.code == code
+        assert ("--allow other-chip" in caught.value.hint) == (not text)
         policy = Policy(consents=frozenset({"other-chip"}))
         if text:
             with pytest.raises(SafetyStop, match=text) as caught:

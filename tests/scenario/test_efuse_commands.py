@@ -384,3 +384,30 @@ def test_espefuse_reads_and_burns_over_a_port(
     assert "not reset (--after no-reset)" in shown.out
     assert burned()[4] == int.from_bytes(KEY[::-1], "little")
     assert program([*line, "--chip", "esp32", "summary"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("chip", "words"),
+    [
+        ("esp32", ["flash_encryption", "BLOCK3"]),
+        ("esp32c3", ["BLOCK_KEY5", "XTS_AES_128_KEY", "SECURE_BOOT_DIGEST2"]),
+        ("esp32p4", ["XTS_AES_256_KEY", "ECDSA_KEY_P384", "CUSTOM_31"]),
+    ],
+)
+def test_the_help_of_burn_key_lists_blocks_and_purposes_of_the_chip(
+    chip: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("burn-key", "burn-key-digest"):
+        assert main(["efuse", "--chip", chip, command, "--help"]) == 0
+        text = capsys.readouterr().out.split()
+        assert [word for word in words if word not in text] == []
+    assert main(["efuse", "burn-key", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Add --chip CHIP before the command for its blocks and purposes." in text
+    assert "BLOCK_KEY5" not in text
+
+
+def test_a_served_chip_has_the_efuses_of_a_file() -> None:
+    from espwire.cli.commands.virtual import URL_KEYS
+
+    assert "efuse" in URL_KEYS

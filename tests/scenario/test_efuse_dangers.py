@@ -92,6 +92,24 @@ RULES = [
     ("esp32p4", "302", "burn-efuse ENABLE_SECURITY_DOWNLOAD 1", "efuse-no-flash-power"),
     ("esp32c3", "", "burn-key-digest BLOCK_KEY0 ec.pem SECURE_BOOT_DIGEST0", "efuse-digest-scheme"),
     ("esp32c2", "", "burn-key-digest rsa.pem", "efuse-digest-scheme"),
+    (
+        "esp32c61",
+        "",
+        "burn-key-digest BLOCK_KEY0 rsa.pem SECURE_BOOT_DIGEST0",
+        "efuse-digest-scheme",
+    ),
+    (
+        "esp32c5",
+        "",
+        "burn-key-digest BLOCK_KEY0 rsa.pem SECURE_BOOT_DIGEST0",
+        "efuse-digest-scheme",
+    ),
+    (
+        "esp32p4",
+        "103",
+        "burn-key-digest BLOCK_KEY0 p384.pem SECURE_BOOT_DIGEST0",
+        "efuse-digest-scheme",
+    ),
 ]
 
 
@@ -103,6 +121,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "key").write_bytes(KEY)
     (tmp_path / "key2").write_bytes(KEY[::-1] + KEY)
     (tmp_path / "ec.pem").write_bytes(generate_key(SCHEMES["ecdsa256"]).pem())
+    (tmp_path / "p384.pem").write_bytes(generate_key(SCHEMES["ecdsa384"]).pem())
     return tmp_path
 
 
@@ -170,6 +189,8 @@ def test_a_dangerous_burn_is_refused_and_allowed_by_its_consent(
         ("esp32s3", "", "burn-efuse DIS_USB_JTAG 1"),
         ("esp32s3", "", "burn-key BLOCK_KEY1 key2 XTS_AES_256_KEY"),
         ("esp32c3", "", "burn-efuse DIS_DOWNLOAD_MODE 1"),  # no port is in use
+        ("esp32c6", "", "burn-key-digest BLOCK_KEY0 ec.pem SECURE_BOOT_DIGEST0"),
+        ("esp32p4", "300", "burn-key-digest BLOCK_KEY0 p384.pem SECURE_BOOT_DIGEST0"),
     ],
 )
 def test_what_is_complete_needs_no_consent(chip: str, before: str, line: str) -> None:
@@ -220,6 +241,16 @@ def test_the_voltage_at_which_the_flash_answers_can_be_fixed() -> None:
         ("esp32", "burn-key BLOCK2 key", "name secure_boot_v1 or secure_boot_v2 [efuse-raw-key]"),
         ("esp32c3", "burn-efuse SECURE_VERSION 5", "efuse-counter-hole"),
         ("esp32c3", "burn-efuse JTAG_SEL_ENABLE 1", "efuse-no-effect"),
+        (
+            "esp32c5",
+            "burn-key-digest BLOCK_KEY0 ec.pem SECURE_BOOT_DIGEST0",
+            "ESP32-C5 accepts some invalid ECDSA signatures (AR2026-006) [efuse-weak-ecdsa]",
+        ),
+        (
+            "esp32c3",
+            f"{DIGEST} burn-efuse SECURE_BOOT_EN 1",
+            "from revision v0.3 on only [efuse-no-effect]",
+        ),
         ("esp32h2", f"burn-key BLOCK_KEY0 ec.pem ECDSA_KEY {OPEN}", "efuse-weak-ecdsa"),
         (
             "esp32c3",

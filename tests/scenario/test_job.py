@@ -6,6 +6,7 @@ import csv
 import json
 import random
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
@@ -17,7 +18,7 @@ import pytest
 from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.device.loader import Loader
-from espwire.errors import DeviceError, NoReply, TransportLost, VerifyError
+from espwire.errors import DataError, DeviceError, NoReply, TransportLost, VerifyError
 from espwire.events import Event, Note
 from espwire.files import write_file
 from espwire.flash.write import write_flash
@@ -734,6 +735,22 @@ def test_a_board_that_prints_without_end_does_not_extend_the_wait() -> None:
     with pytest.raises(DeviceError) as caught:
         wait_for_line(output, WaitFor(re.compile("ready"), None, 2.0))  # type: ignore[arg-type]
     assert (caught.value.code, output.clock) == ("no-line", 2.0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a search cannot be interrupted on Windows")
+def test_a_search_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    import re
+    import signal
+
+    from espwire.jobs import wait as module
+
+    monkeypatch.setattr(module, "SEARCH_S", 0.05)
+    before = signal.getsignal(signal.SIGALRM)
+    wait = WaitFor(re.compile("x.*a.*a.*a.*a.*b"), None, 2.0)
+    with pytest.raises(DataError, match="more than 0\\.05 s for one line") as caught:
+        module.wait_for_line(Output((0.1, b"x" + b"a" * 2000 + b"\n")), wait)  # type: ignore[arg-type]
+    assert caught.value.code == "job-file"
+    assert signal.getsignal(signal.SIGALRM) == before
 
 
 @pytest.mark.parametrize("kind", ["db", "csv", "jsonl"])

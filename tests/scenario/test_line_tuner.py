@@ -28,10 +28,11 @@ from espwire.cli.context import Context
 from espwire.cli.esptool.program import build_program
 from espwire.cli.main import main
 from espwire.cli.state import State
+from espwire.device import stub_upload
 from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.device.line_tuner import PROBE_BUDGET_S, RATES, LineTuner, RateMemory
-from espwire.device.loader import Direction
+from espwire.device.loader import Direction, Loader
 from espwire.errors import NoReply
 from espwire.events import Event, Note, silent
 from espwire.flash.read import read_flash
@@ -105,6 +106,39 @@ def test_a_clean_line_takes_one_trial(chip: str) -> None:
     board.write()
     assert (board.rate, board.trials) == (2_000_000, [2_000_000])
     assert Note(text="changed the baud rate to 2000000") in board.events
+
+
+@pytest.mark.parametrize(
+    ("query", "stable", "uploaded", "rate"),
+    [
+        ("", 2_000_000, 921_600, 2_000_000),
+        ("", 921_600, 921_600, 2_000_000),
+        ("errors=2000000:1,1500000:1,1000000:1,921600:1,460800:1", 230_400, 230_400, 230_400),
+        ("errors=921600:1", 1_000_000, 115_200, 1_000_000),  # reset, and uploaded without a change
+        ("", 123_456, 460_800, 2_000_000),  # not a rate of the list
+    ],
+)
+def test_the_stub_is_uploaded_at_the_rate_that_was_stable_last(
+    query: str, stable: int, uploaded: int, rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("espwire.device.connect._find_memory", lambda *_: Memory(write=stable))
+    rates: list[int] = []
+    upload = stub_upload.upload
+
+    def note(loader: Loader, *arguments: Any, **options: Any) -> None:
+        rates.append(loader.baud)
+        upload(loader, *arguments, **options)
+
+    monkeypatch.setattr(stub_upload, "upload", note)
+    board = Board(query)
+    assert rates == [uploaded]
+    board.write()
+    assert board.rate in (rate, stable)
+
+
+def test_a_remembered_rate_is_not_used_with_the_rom_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("espwire.device.connect._find_memory", lambda *_: Memory(write=921_600))
+    assert Board("", stub=False).rate == 460_800
 
 
 @pytest.mark.parametrize(

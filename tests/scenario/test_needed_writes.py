@@ -85,6 +85,13 @@ def test_full_size(chip, stub, mode, kind, tmp_path):
     assert find_faults(range(100, 100 + FULL_SEEDS), tmp_path, chip, stub, kind, mode) == []
 
 
+@pytest.mark.parametrize("seed", [143, 319])
+def test_a_file_that_is_in_flash_but_not_what_shared_its_sector_is_not_skipped(seed, tmp_path):
+    """The cable was pulled between the file's last byte and the kept data behind it."""
+    case = make_case(seed, "esp32", stub=True, interrupt="cable", policy="skip-flashed")
+    assert find_fault(case, tmp_path) == ""
+
+
 def test_equal_flash_is_not_written(tmp_path):
     case = make_case(3, "esp32c3", stub=True)
     equal = Case(**{**vars(case), "before": case.wanted})

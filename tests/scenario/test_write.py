@@ -11,7 +11,7 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.errors import SafetyStop, ToolError, Unsupported, UsageError, VerifyError
 from espwire.events import Finished, PlanReady, Progress, Warned
-from espwire.flash.erase import erase_region
+from espwire.flash.erase import erase_flash, erase_region
 from espwire.flash.findings import Policy
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import verify_flash
@@ -230,6 +230,26 @@ def test_the_surplus_sector_that_the_esp8266_erases_is_reported():
     assert flash[0x15000:0x16000] == b"\x5a" * 0x1000
     (warning,) = [e for e in events if isinstance(e, Warned)]
     assert (warning.code, "0x14000..0x15000" in warning.text) == ("erases-behind", True)
+
+
+def test_the_rom_of_the_esp8266_does_not_reach_more_than_4_mb():
+    """It refuses such an address, whatever is consented to."""
+    device, transport = open_chip("esp8266", "size=8MB")
+    before = bytes(transport.chip.flash.contents)
+    policy = Policy(keep=False, verify=None, consents=frozenset({"beyond-16mb"}))
+    blob = Blob(0x500000, b"data", "a.bin")
+    with device:
+        for act in (
+            lambda: write_flash(device, [blob], policy=policy),
+            lambda: erase_region(device, 0x3FF000, 0x2000, policy=policy),
+            lambda: erase_flash(device, policy=policy),
+        ):
+            with pytest.raises(Unsupported, match="this ROM loader's addresses end at") as caught:
+                act()
+            assert caught.value.code == "beyond-loader"
+            assert "leave out --no-stub" in caught.value.hint
+        assert transport.chip.flash.contents == before
+        erase_region(device, 0x3F0000, 0x10000, policy=policy)
 
 
 def test_everything_is_erased_on_request():

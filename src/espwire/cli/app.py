@@ -136,6 +136,13 @@ def _complete_command(command: click.Command, name: str, entry: Entry) -> None:
         option.is_global = True  # type: ignore[attr-defined]
         command.params.append(option)
     command.params.append(help_option())
+    parse = command.parse_args
+
+    def parse_args(ctx: click.Context, args: list[str]) -> list[str]:
+        with click.core.augment_usage_errors(ctx):  # the hint names the help of this command
+            return parse(ctx, args)
+
+    command.parse_args = parse_args  # type: ignore[method-assign]
     if not entry.offline and command.callback is not None:
         command.callback = _accept_boards(command.callback, name, entry)
     command.complete = True  # type: ignore[attr-defined]

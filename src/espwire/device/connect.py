@@ -21,7 +21,14 @@ from espwire.device.enter_bootloader import (
     enter_bootloader,
 )
 from espwire.device.identity import Identity, Registers
-from espwire.device.line_tuner import RATES, UPLOAD_BAUD, LineTuner, RateMemory, can_tune
+from espwire.device.line_tuner import (
+    RATES,
+    UPLOAD_BAUD,
+    USUAL_RATE,
+    LineTuner,
+    RateMemory,
+    can_tune,
+)
 from espwire.device.loader import MAGIC_ADDRESS, Attempts, Direction, Loader, OnPacket
 from espwire.device.reconnect import OPEN_PAUSE_S, PortTracker, open_port
 from espwire.device.reset import find_hard_reset, reset_by_lines
@@ -331,7 +338,8 @@ def speed_up(
     :raises FileError, DataError, ConnectError: as ``Device.use_stub`` and ``Device.change_baud``
     """
     loader = device.loader
-    upload = _choose_upload_baud(device, stub) if baud == "auto" else baud
+    memory = _find_memory(device, history)
+    upload = _choose_upload_baud(device, stub, memory) if baud == "auto" else baud
     raise_baud = _try_baud if baud == "auto" else _raise_baud
     if not device.find_stub_obstacle(stub):
         ours = stub is True or stub == "auto"
@@ -347,15 +355,23 @@ def speed_up(
             device.report,
             most=RATES[-1] if baud == "auto" else loader.baud,
             probes=baud == "auto",
-            memory=_find_memory(device, history),
+            memory=memory,
         )
 
 
-def _choose_upload_baud(device: Device, stub: StubSource) -> int:
-    """A rate above the first one only where a reset undoes it, and where the chip can prove what was written."""
-    proves = device.backend.limits.can_verify or not device.find_stub_obstacle(stub)
+def _choose_upload_baud(device: Device, stub: StubSource, memory: RateMemory) -> int:
+    """A rate above the first one only where a reset undoes it, and where the chip can prove what was written.
+
+    For our stub, whose code is checked after the upload, it is the one that was stable last on this line, up to
+    ``USUAL_RATE``.
+    """
+    uploads = not device.find_stub_obstacle(stub)
+    proves = device.backend.limits.can_verify or uploads
     safe = device.reenter is not None and not device.secure_download
-    return UPLOAD_BAUD if device.has_rate and safe and proves else ROM_BAUD
+    if not (device.has_rate and safe and proves):
+        return ROM_BAUD
+    stable = memory.find_rate("write") if uploads and stub in (True, "auto") else None
+    return min(stable, USUAL_RATE) if stable in RATES else UPLOAD_BAUD
 
 
 def _try_baud(device: Device, baud: int) -> None:
@@ -374,13 +390,13 @@ def _try_baud(device: Device, baud: int) -> None:
         device.reenter()
 
 
-def _find_memory(device: Device, history: ConnectHistory | None) -> RateMemory | None:
-    """The rates of earlier sessions, if the adapter can be recognised."""
+def _find_memory(device: Device, history: ConnectHistory | None) -> RateMemory:
+    """The rates of earlier sessions; empty if the adapter cannot be recognised."""
     from espwire.transport.ports import names_one_port
 
     info = device.loader.transport.info
     if history is None or not device.mac or not names_one_port(info.serial):
-        return None
+        return RateMemory()
     return _BoardRates(history, f"{adapter_key(info)} {device.mac}")
 
 

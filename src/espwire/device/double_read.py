@@ -78,7 +78,7 @@ def build_difference(what: str, times: int) -> DeviceError:
     """The error for a request whose replies all differ."""
     return DeviceError(
         f"{what}: the chip sent {times} different replies",
-        hint="Use a shorter cable or a lower --baud, then try again.",
+        hint="Check cable and supply, then try again.",
         code="answers-differ",
         command=what,
     )

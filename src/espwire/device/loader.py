@@ -158,6 +158,12 @@ class Loader:
         """The raw bytes received before the first reply to SYNC, one item per ``forget_input`` and one since then."""
         return tuple(bytes(capture) for capture in self._matcher.captures)
 
+    @property
+    def line_hint(self) -> str:
+        """The hint for errors of a line that loses data."""
+        first = "Lower --baud, and check" if self.transport.info.can_change_baud else "Check"
+        return f"{first} cable and supply."
+
     def supports(self, op: IntEnum) -> bool:
         """Whether ``op`` may be sent now."""
         return op in (self.dialect.secure_ops if self.secure else self.dialect.ops)
@@ -266,7 +272,7 @@ class Loader:
                 return
         raise NoReply(
             "the stub does not answer any more",
-            hint="Reset the board; lower --baud if it happens again.",
+            hint=f"Reset the board. If it happens again: {self.line_hint}",
         )
 
     def try_abort(self, seconds: float) -> bool:
@@ -527,7 +533,7 @@ class LossLimit:
         if lost > policy.lost_replies + trips // policy.requests_per_lost_reply:
             raise NoReply(
                 f"the connection is too unreliable: {lost:,} of {trips:,} requests were not answered",
-                hint="Lower --baud, and check cable, hub and supply.",
+                hint=self._loader.line_hint,
                 code="line-too-bad",
                 lost=lost,
                 requests=trips,

@@ -19,6 +19,7 @@ from espwire.efuse.state import READ_LOCKS, FuseState
 from espwire.flash.findings import Finding, build_fatal
 
 CONNECTED = "any"
+NO_FLASH_KEY = "efuse-no-flash-key"
 
 
 class Surroundings(NamedTuple):
@@ -92,6 +93,24 @@ def find_places(state: FuseState, names: Collection[str]) -> Iterator[Place]:
             block = layout.block(data.key_blocks[0]) if place is None else data.blocks[place]
             size = 8 * purpose.bytes or state.size(block) - purpose.start
             yield Place(block, ((1 << size) - 1) << purpose.start, purpose)
+
+
+def find_flash_keys(state: FuseState) -> Iterator[tuple[Place, ...]]:
+    """Where flash encryption keys are, or may be: one block, or two for the halves of a key; those that win first."""
+    rules = (*load_common(), *state.data.danger)
+    names = {name for rule in rules if rule.name == NO_FLASH_KEY for name in rule.keys}
+    places = {place.purpose.name: place for place in find_places(state, names)}
+    for whole in state.data.key_purposes:
+        halves = tuple(places.pop(name) for name in whole.splits_into if name in places)
+        if len(halves) > 1:
+            yield halves
+    single = [place for place in places.values() if not _is_half(state, place)]
+    for place in sorted(single, key=lambda place: -len(place.purpose.sets)):
+        yield (place,)
+
+
+def _is_half(state: FuseState, place: Place) -> bool:
+    return any(place.purpose.name in each.splits_into for each in state.data.key_purposes)
 
 
 def is_hidden(state: FuseState, place: Place) -> bool:

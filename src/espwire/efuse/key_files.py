@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from espwire.efuse.keys import Key
 from espwire.efuse.model import Purpose
 from espwire.efuse.planner import Planner, build_refusal
+from espwire.efuse.state import FuseState
 from espwire.errors import UsageError
 from espwire.files import read_file
-from espwire.flash.findings import build_fatal
+from espwire.flash.findings import Finding, build_fatal
+
+if TYPE_CHECKING:
+    from espwire.secure.keys import Scheme
 
 BLOCK_BYTES = 32
 KEY_LIMIT = 1 << 20
@@ -87,11 +92,25 @@ def _read_key(planner: Planner, path: str, purpose: str) -> bytes:
 def _digest(planner: Planner, path: str) -> bytes:
     from espwire.secure.keys import parse_public_key
 
-    public, data = parse_public_key(read_file(path, limit=KEY_LIMIT), path), planner.before.data
-    if data.digest_schemes and public.scheme.name not in data.digest_schemes:
-        text = f"secure boot of {data.name} cannot check {public.scheme.title} signatures"
-        planner.dangers.append(build_fatal("efuse-digest-scheme", text))
+    public = parse_public_key(read_file(path, limit=KEY_LIMIT), path)
+    planner.dangers += _judge_scheme(planner.before, public.scheme)
     return public.digest()
+
+
+def _judge_scheme(state: FuseState, scheme: Scheme) -> list[Finding]:
+    """What is wrong with a kind of key for secure boot."""
+    data, name = state.data, scheme.name
+    first = data.digest_scheme_revisions.get(name, 0)
+    if data.digest_schemes and (name not in data.digest_schemes or state.revision < first):
+        since = (
+            f" before revision v{first // 100}.{first % 100}" if name in data.digest_schemes else ""
+        )
+        text = f"secure boot of {data.name} cannot check {scheme.title} signatures{since}"
+        return [build_fatal("efuse-digest-scheme", text)]
+    if name in data.weak_digest_schemes:
+        text = f"secure boot of {data.name} accepts some invalid ECDSA signatures (AR2026-006)"
+        return [Finding("efuse-weak-ecdsa", text)]
+    return []
 
 
 def _require_support(planner: Planner, purpose: Purpose) -> None:

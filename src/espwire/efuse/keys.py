@@ -192,14 +192,13 @@ def _place(
         if isinstance(flag := planner.layout.find(name), Field):
             planner.set_field(flag, 1)
     if read_protect and purpose.read_protect:
-        planner.lock_read(_locks_of(planner, part), block.name)
+        planner.lock_read(find_read_locks(block, _mask(planner, part)), block.name)
     if write_protect:
         planner.lock_write(block.wr_dis, block.name)
 
 
-def _locks_of(planner: Planner, part: Placed) -> tuple[int, ...]:
+def find_read_locks(block: Block, mask: int) -> tuple[int, ...]:
     """The read locks of the part of a block that a key fills."""
-    block, mask = part.block, _mask(planner, part)
     share = block.bits // len(block.rd_dis)
     return tuple(
         lock

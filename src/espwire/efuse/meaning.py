@@ -21,7 +21,7 @@ def describe(state: FuseState, field: AnyField) -> Meaning:
         return _describe_bytes(state, field)
     if isinstance(field, Field) and field.format == "key_purpose":
         return name_purpose(state, field)
-    label = field.values.get(raw) if isinstance(field, Field) else None
+    label = _find_label(field, raw) if isinstance(field, Field) else None
     if label is not None:
         return label
     if field.kind == "flag":
@@ -29,6 +29,13 @@ def describe(state: FuseState, field: AnyField) -> Meaning:
     if not state.readable(field):
         return "?"
     return _calculate(state, field, raw)
+
+
+def _find_label(field: Field, raw: int) -> str | None:
+    """The label of a value; the chip counts the bits of a counter, wherever they are."""
+    if field.format == "bit_count":
+        raw = (1 << raw.bit_count()) - 1
+    return field.values.get(raw)
 
 
 def name_purpose(state: FuseState, field: Field) -> str:

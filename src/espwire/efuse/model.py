@@ -350,6 +350,8 @@ class FuseData(Record):
     """A whole file. ``slot5_forbidden``: purposes that the last key block must not have.
 
     :ivar digest_schemes: kinds of keys whose signatures the chip can check; empty: unknown
+    :ivar digest_scheme_revisions: the first revision of the chip for some of them
+    :ivar weak_digest_schemes: those of which the chip accepts some invalid signatures
     """
 
     id: str
@@ -373,3 +375,5 @@ class FuseData(Record):
     unverified: bool = False
     danger: tuple[Danger, ...] = ()
     digest_schemes: tuple[str, ...] = ()
+    digest_scheme_revisions: Mapping[str, int] = EMPTY
+    weak_digest_schemes: tuple[str, ...] = ()

@@ -138,7 +138,7 @@ class Planner:
                 raise self._locked(name)
             if state.hidden_mask(block) & new:
                 raise self._unreadable(name)
-            self._require_unused(block, bits)
+            self._require_unused(block, bits, name)
         self.wanted[block.id] |= bits
 
     def _locked_bits(self, block: Block) -> int:
@@ -149,7 +149,7 @@ class Planner:
                     locked |= field.mask
         return locked
 
-    def _require_unused(self, block: Block, bits: int) -> None:
+    def _require_unused(self, block: Block, bits: int, name: str) -> None:
         old, scheme = self.before.blocks[block.id], self.before.scheme(block)
         if has_error(self.before, block) and not old & ~(bits | self.wanted[block.id]):
             return  # the same data again, after an interrupted burn
@@ -160,9 +160,12 @@ class Planner:
         for start in range(0, size, chunk):
             mask = ((1 << chunk) - 1) << start
             if bits & ~old & mask and old & mask:
+                whole = name == block.name
+                what = "" if whole else f"{name} cannot be burned: "
+                advice = "Use an empty block." if whole else "Leave it as it is."
                 raise build_refusal(
-                    f"{block.name} holds data, and its coding does not allow a second burn",
-                    f"In it: {self._list_used(block, mask)}. Use an empty block.",
+                    f"{what}{block.name} holds data, and its coding does not allow a second burn",
+                    f"In it: {self._list_used(block, mask)}. {advice}",
                     "efuse-second-burn",
                 )
 

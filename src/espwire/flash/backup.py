@@ -102,6 +102,12 @@ def check_new(path: str | os.PathLike[str]) -> None:
 
     :raises FileError: code ``backup-exists``
     """
+    if os.path.isdir(path):
+        raise FileError(
+            f"{os.fspath(path)} is a folder, not a file",
+            hint=f"Give the name of a new file in it, such as {os.path.join(path, 'backup.zip')}.",
+            code="backup-exists",
+        )
     if os.path.lexists(path):
         raise FileError(
             f"{os.fspath(path)} exists; a backup does not replace a file",
@@ -185,9 +191,9 @@ def restore_flash(
     check_skip(backup, skip)
     board = identify_board(device)
     _check_usable(backup.board, board)
-    stop_if_fatal(find_board_differences(backup.board, board), policy)
     if board.flash_size < backup.board.flash_size:
-        _check_fits(backup, device, board.flash_size)
+        _check_fits(backup, device, board.flash_size)  # before the consent, which does not help
+    stop_if_fatal(find_board_differences(backup.board, board), policy)
     parts = [part for part in backup.parts if part.name not in skip]
     bound = find_bound(parts) if board.mac != backup.board.mac else ()
     if bound:

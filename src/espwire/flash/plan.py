@@ -181,7 +181,7 @@ def hint_at_stub(*, secure: bool) -> str:
     """
     if secure:
         return "Secure Download Mode forbids it permanently."
-    return "The stub can: leave out --no-stub; if it did not start, lower --baud."
+    return "The stub can: leave out --no-stub; if it did not start, check the cable."
 
 
 def _check_abilities(blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy) -> None:

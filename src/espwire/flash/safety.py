@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
 from espwire.chips.registry import find_by_image_id
-from espwire.errors import ImageError
+from espwire.errors import ImageError, Unsupported
 from espwire.flash.boot_content import (
     ParsedImages,
     find_boot_content_problems,
@@ -99,7 +99,10 @@ def find_erase_problems(start: int, end: int, target: FlashTarget) -> tuple[Find
 
 
 def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -> list[Finding]:
-    """Areas that a security function owns, and the end of the flash."""
+    """Areas that a security function owns, and the end of the flash.
+
+    :raises Unsupported: code ``beyond-loader``: the loader refuses such an address
+    """
     findings = []
     facts, security, size = target.chip.security, target.security, target.flash_size
     protected = facts.secure_boot_v1_protects_below
@@ -121,6 +124,12 @@ def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -
         text = f"{label} ends at {end:#x}, past the end of the flash ({guess}{format_size(size)})"
         findings.append(build_fatal("past-flash-end", text))
     limits = target.limits
+    if end > limits.reach and limits.refuses_beyond:
+        raise Unsupported(
+            limits.describe_reach(f"{label} ends at {end:#x}"),
+            hint="The stub does not have this limit: leave out --no-stub.",
+            code="beyond-loader",
+        )
     if end > limits.reach:
         text = limits.describe_reach(f"{label} ends at {end:#x}")
         findings.append(build_fatal("beyond-16mb", text, by_name_only=True))

@@ -119,7 +119,10 @@ def _compare(
     policy: Policy,
 ) -> Found:
     if policy.skip_flashed and can_compare(blob, target, policy):
-        if has_content(device, blob.address, blob.data, name=blob.label):
+        # with its neighbours, which an interrupted write may have erased
+        before, behind = found.before or b"", found.behind or b""
+        data = before + blob.data + behind
+        if has_content(device, blob.address - len(before), data, name=blob.label):
             return found._replace(changed=(), certain=True)
         return found
     if not _is_compared(blob, target, policy):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from espwire.events import PartitionChange
-from espwire.image.partition_table import Partition, PartitionTable
+from espwire.image.partition_table import DATA, OTA_DATA, Partition, PartitionTable
 from espwire.sizes import Ranges, format_size
 
 
@@ -48,6 +48,8 @@ def _describe(was: Partition, row: Partition) -> str:
         parts.append(f"was named {was.label}")
     if was.offset != row.offset:
         parts.append(f"moves from {was.offset:#x} to {row.offset:#x} without its content")
+        if row.type == DATA and row.subtype == OTA_DATA:
+            parts.append("forgets which application was selected")
     if was.size != row.size:
         verb = "grows" if row.size > was.size else "shrinks"
         parts.append(f"{verb} from {format_size(was.size)} to {format_size(row.size)}")
@@ -70,10 +72,13 @@ def find_misread(
         if not find_data(overlap.low, overlap.high):
             continue
         row, was = overlap.new, overlap.old
-        text = (
-            f"{row.label} ({_kind(row)}) gets {overlap.low:#x}..{overlap.high:#x}, which holds data"
-            f" of {was.label} ({_kind(was)})"
-        )
+        holds = f"{overlap.low:#x}..{overlap.high:#x}, which holds data"
+        if row.name != was.name:
+            text = f"{row.label} ({_kind(row)}) gets {holds} of {was.label} ({_kind(was)})"
+        elif row.offset != was.offset:
+            text = f"{row.label} moves to {row.offset:#x} and gets {holds} from its old place at {was.offset:#x}"
+        else:
+            text = f"{row.label} ({_kind(row)}) gets {holds} from when it was {_kind(was)}"
         found.append(_build("misread", text, was, row))
     return tuple(found)
 

@@ -126,7 +126,7 @@ def check_not_blind(device: Device, policy: Policy) -> None:
         return
     raise VerifyError(
         f"the stub did not start, and the {device.chip.name}'s ROM loader cannot verify flash; nothing was changed",
-        hint=f"Lower --baud or use a shorter cable; to work without verification, repeat with --allow {UNVERIFIED}.",
+        hint=f"{device.loader.line_hint} To work without verification, repeat with --allow {UNVERIFIED}.",
         code="unverified",
         consents=[UNVERIFIED],
     )

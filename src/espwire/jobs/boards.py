@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAC, SERIAL = "mac", "serial"  # columns with a meaning; values of both are unique
 FILE_LIMIT = 16 << 20
+MOST_ROWS = 8  # that an error lists
 
 
 class BoardSource(NamedTuple):
@@ -80,14 +81,14 @@ class CsvBoards:
             rows = [row for row in csv.reader(lines, strict=True, delimiter=delimiter) if any(row)]
         except (UnicodeDecodeError, csv.Error) as error:
             raise _bad_file(f"{name} is not CSV in UTF-8: {error}") from None
-        self.columns = tuple(cell.strip() for cell in rows[0]) if rows else ()
+        self.columns = tuple(_name_column(cell) for cell in rows[0]) if rows else ()
         _check_columns(self.columns, name)
         for number, row in enumerate(rows[1:], 2):
             if len(row) != len(self.columns):
                 text = f"{name}: row {number} has {len(row)} values, the header has {len(self.columns)}"
                 raise _bad_file(text)
         self._rows = [_drop_empty(zip(self.columns, row, strict=True)) for row in rows[1:]]
-        _check_unique(self._rows, name)
+        _check_unique(self._rows, name, first=2)
         for number, values in enumerate(self._rows, 2):
             if not mac_digits(values.get(MAC, "")):
                 text = f"{name}: row {number} has the MAC address {shorten(values.get(MAC, ''))!r}"
@@ -119,7 +120,7 @@ class SqliteBoards:
         self._name = os.path.basename(source.path)
         with open_database(self._path) as connection:
             check_intact(connection, self._name)
-            self.columns = list_columns(connection, source.table)
+            self.columns = tuple(map(_name_column, list_columns(connection, source.table)))
             if not self.columns:
                 tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
                 names = ", ".join(shorten(row[0]) for row in tables) or "none"
@@ -165,8 +166,16 @@ class SqliteBoards:
         self, connection: sqlite3.Connection, where: str, *values: str | int
     ) -> list[dict[str, str]]:
         rows = connection.execute(f"SELECT * FROM {self._table} {where}", values)
-        names = [column[0] for column in rows.description]  # another program may have added one
+        names = [
+            _name_column(each[0]) for each in rows.description
+        ]  # another program may have added one
         return [_drop_empty(zip(names, map(_as_text, row), strict=True)) for row in rows]
+
+
+def _name_column(text: str) -> str:
+    """The variable of a column: its name; ``MAC`` and ``Serial`` mean the same as in lower case."""
+    name = text.strip()
+    return name.lower() if name.lower() in (MAC, SERIAL) else name
 
 
 def _as_text(value: str | int | float | bytes | None) -> str:
@@ -187,16 +196,24 @@ def _check_columns(columns: tuple[str, ...], name: str) -> None:
         raise _bad_file(f"{name} has several columns {twice[0]!r}")
 
 
-def _check_unique(rows: Iterable[Mapping[str, str]], name: str) -> None:
-    """:raises DataError: two boards have the same MAC address or serial number"""
+def _check_unique(rows: Iterable[Mapping[str, str]], name: str, *, first: int = 1) -> None:
+    """Refuse two boards with the same MAC address or serial number.
+
+    :param first: the number of the first row
+    :raises DataError: code ``boards-file``
+    """
     rows = list(rows)
-    for column, values in (
-        (MAC, [mac_digits(row[MAC]) for row in rows if MAC in row]),
-        (SERIAL, [row[SERIAL] for row in rows if SERIAL in row]),
-    ):
-        twice = [value for value, count in Counter(values).items() if count > 1 and value]
-        if twice:
-            raise _bad_file(f"{name} has the same {column} {shorten(twice[0])} in several rows")
+    for column, plain in ((MAC, mac_digits), (SERIAL, str)):
+        places: dict[str, list[int]] = {}
+        for number, row in enumerate(rows, first):
+            if value := plain(row.get(column, "")):
+                places.setdefault(value, []).append(number)
+        for value, numbers in places.items():
+            if len(numbers) > 1:
+                shown = ", ".join(map(str, numbers[:MOST_ROWS])) + ", …" * (
+                    len(numbers) > MOST_ROWS
+                )
+                raise _bad_file(f"{name} has the same {column} {shorten(value)} in rows {shown}")
 
 
 def _bad_file(text: str, hint: str = "Correct the file.") -> DataError:

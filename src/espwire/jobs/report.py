@@ -36,6 +36,7 @@ COLUMNS = (
 )  # fmt: skip
 STARTED, PASSED, FAILED = "started", "passed", "failed"
 TABLE = "runs"
+FIRST_LINE_LIMIT = 16 << 20
 RESERVE = 0x10000  # bytes that must be free: more than the rows of a run
 JSON_LINES = (".jsonl", ".ndjson")
 
@@ -91,7 +92,7 @@ class TextReport:
         _check_room(self._path)
         if os.path.exists(self._path):
             with _open_locked(self._path) as descriptor:
-                self._check_kind(os.read(descriptor, RESERVE))
+                self._check_kind(_read_first_line(descriptor))
 
     def write(self, row: Row) -> None:
         """As ``ReportFile.write``."""
@@ -136,6 +137,17 @@ class TextReport:
         )
         if not fits:
             raise _wrong_report(self._path, self._columns if self._as_csv else ())
+
+
+def _read_first_line(descriptor: int) -> bytes:
+    """The first line of a file, up to ``FIRST_LINE_LIMIT``."""
+    start = b""
+    while b"\n" not in start and len(start) < FIRST_LINE_LIMIT:
+        piece = os.read(descriptor, RESERVE)
+        if not piece:
+            break
+        start += piece
+    return start
 
 
 class SqliteReport:

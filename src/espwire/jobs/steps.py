@@ -31,7 +31,7 @@ from espwire.image.partition_table import Partition
 from espwire.image.read_any import check_not_empty, read_input
 from espwire.jobs.keys import Keys, build_mistake
 from espwire.jobs.step_context import Details, StepContext, Work
-from espwire.jobs.wait import WaitFor, wait_for_line
+from espwire.jobs.wait import WaitFor, repeats_a_repetition, wait_for_line
 from espwire.text import escape, shorten
 
 Place = int | str  # an address, or the name of a partition
@@ -471,6 +471,11 @@ class WaitStep(Step):
 def _parse_pattern(keys: Keys, name: str) -> re.Pattern[str]:
     text = keys.text(name)
     try:
+        if repeats_a_repetition(text):
+            raise build_mistake(
+                f"{keys.where}: {name} repeats a group that has a repetition or a choice in it, which may take forever",
+                "Remove one of the repetitions: ab+ instead of (ab+)+.",
+            )
         return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         text = f"{keys.where}: {name} is not a regular expression: {error}"

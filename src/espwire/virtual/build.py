@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
-from espwire.errors import UsageError
+from espwire.errors import KeyFileError, UsageError
 from espwire.secure.flash_encryption import (
     USUAL_CRYPT_CONFIG,
     encrypt_esp32,
@@ -19,7 +20,7 @@ from espwire.secure.flash_encryption import (
 from espwire.virtual.chip import VirtualChip
 from espwire.virtual.config import VirtualOptions
 from espwire.virtual.defects import DefectiveChip
-from espwire.virtual.efuses import ChipConfig, default_config, fuse_registers
+from espwire.virtual.efuses import DEFAULT_FLASH_KEY, ChipConfig, default_config, fuse_registers
 from espwire.virtual.faults import COMMAND_KINDS, Faults
 from espwire.virtual.flash_parts import PROFILES, find_part
 from espwire.virtual.nor_flash import NorFlash
@@ -27,9 +28,6 @@ from espwire.virtual.programs.program import Encrypt
 from espwire.virtual.soc.mask_rom import LoadedRom, load_rom
 
 BLANK_FLASH_KEY = bytes(32)
-DEFAULT_FLASH_KEY = bytes(
-    range(32)
-)  # of a chip with flash encryption for which no key was specified
 
 
 def build_config(options: VirtualOptions) -> ChipConfig:
@@ -149,23 +147,38 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
             else fuse_file.open_store(chip, config, options.efuse)
         )
         fuse_file.apply_errors(fuses, options.efuse_errors)
-        config = fuse_file.read_config(chip, config, words | fuse_file.read_words(fuses))
+        config = fuse_file.read_config(chip, config, words | fuse_file.read_words(fuses), fuses)
     kind = DefectiveChip if options.defects or options.app_baud else VirtualChip
     rom = load_mask_rom(chip, options)
     result = kind(chip, config, build_flash(options), options, faults, rom, fuses)
     if options.kind != "uart":
         result.registers.note_usb(config.revision, otg=options.kind == "usb-otg")
     _set_encryption(result, chip, config)
+    result.on_fuses = partial(_follow_fuses, result, chip, config)
     return result
 
 
+def _follow_fuses(result: VirtualChip, chip: Chip, config: ChipConfig) -> None:
+    """Encrypt with the key that the eFuses hold now. The hardware takes any key; one that is refused here encrypts nothing."""
+    from espwire.virtual.fuse_file import read_config
+
+    if result.fuses is not None:
+        words = result.registers.words
+        with suppress(KeyFileError):
+            _set_encryption(result, chip, read_config(chip, config, words, result.fuses))
+
+
 def _set_encryption(result: VirtualChip, chip: Chip, config: ChipConfig) -> None:
-    """Let ROM and programs encrypt, unless eFuses disable it."""
+    """Let ROM and programs encrypt, unless eFuses disable it.
+
+    :raises KeyFileError: the key cannot be used
+    """
     key = config.flash_key or DEFAULT_FLASH_KEY
     encrypt: Encrypt | None = None
+    result.rom.encrypt = None
     if config.manual_encrypt_disabled:
-        return
-    if config.has_flash_key and chip.rom.encrypted_write:
+        pass
+    elif config.has_flash_key and chip.rom.encrypted_write:
         encrypt_xts(b"", 0, key)  # report an invalid key now
         encrypt = result.rom.encrypt = partial(encrypt_xts, key=key)
     elif chip.security.key_readable is not None:

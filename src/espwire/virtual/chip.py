@@ -110,6 +110,7 @@ class VirtualChip:
             revision=config.revision,
         )
         self.fuses = fuses
+        self.on_fuses: Callable[[], None] = lambda: None  # the eFuses were loaded
         self.registers.fuses = LazyFuses(find_controller(chip), self._build_fuses)
         self.rom = Rom(chip, self.registers, RomFlash(flash), self)
         self.rom.security_info = security_info(chip, config)
@@ -336,6 +337,7 @@ class VirtualChip:
     def _on_fuses_loaded(self) -> None:
         at = self.chip.security.secure_download
         self.rom.secure_download |= is_set(at, self.registers.words)
+        self.on_fuses()
 
     def _on_burn(self, t: float, seconds: float) -> None:
         """A burn of eFuses starts at ``t``, which takes ``seconds``."""

@@ -255,6 +255,7 @@ OPTIONS: Mapping[str, UrlOption] = {
         _parse_file,
         "FILE",
         "keep the eFuses in this file, that of `--path-efuse-file`; a new one starts with the eFuses of this chip",
+        in_serve=True,
         is_file=True,
     ),
     "efuse-errors": UrlOption(

@@ -20,6 +20,8 @@ _ESP32_APB_DATE = (
 )
 _SECURITY_INFO_SLOTS = 7
 FLASH_TYPE = "flash_type"  # the field for the eFuse of octal flash: 0 quad, 1 octal
+# of a chip with flash encryption for which no key was specified
+DEFAULT_FLASH_KEY = bytes(range(32))
 LONG_KEY = 64  # bytes of a flash key that occupies two key blocks
 
 

@@ -14,10 +14,14 @@ from espwire.chips.model import BitAt, Chip
 from espwire.device.identity import Identity
 from espwire.device.identity import Registers as KnownWords
 from espwire.errors import UsageError
+from espwire.secure.flash_encryption import USUAL_CRYPT_CONFIG
 from espwire.sizes import extract
-from espwire.virtual.efuses import ChipConfig, fuse_registers
+from espwire.virtual.efuses import DEFAULT_FLASH_KEY, ChipConfig, fuse_registers
+
+CRYPT_CONFIG = "FLASH_CRYPT_CONFIG"
 
 if TYPE_CHECKING:
+    from espwire.efuse.danger import Place
     from espwire.efuse.store import VirtualStore
 
 
@@ -60,6 +64,8 @@ def open_store(chip: Chip, config: ChipConfig, path: Path) -> VirtualStore:
     if os.path.exists(path) and os.path.getsize(path):
         return open_file(str(path), chip.id)
     store = build_store(chip, fuse_registers(chip, config))
+    if config.has_flash_key:
+        _burn_flash_key(store, config)
     store.path = str(path)
     store.save()
     return store
@@ -88,14 +94,79 @@ def read_words(store: VirtualStore) -> dict[int, int]:
     return words
 
 
-def read_config(chip: Chip, config: ChipConfig, words: Mapping[int, int]) -> ChipConfig:
-    """``config`` with what its eFuses say."""
+def find_flash_key(store: VirtualStore) -> bytes:
+    """The flash encryption key as in a key file; empty: none is burned."""
+    from espwire.efuse.danger import find_flash_keys
+    from espwire.efuse.state import FuseState
+
+    state = FuseState(store.data.id, store.burned)  # hidden or not
+    for places in find_flash_keys(state):
+        flags = (name for place in places for name in place.purpose.sets)
+        if all(state.value_of(name) for name in flags):
+            parts = [_read_part(store, place) for place in places]
+            if all(any(part) for part in parts):
+                return b"".join(parts)
+    return b""
+
+
+def _read_part(store: VirtualStore, place: Place) -> bytes:
+    value = (store.burned[place.block.id] & place.mask) >> place.purpose.start
+    data = value.to_bytes(place.mask.bit_count() // 8, "little")
+    return data[::-1] if place.purpose.reverse else data
+
+
+def _burn_flash_key(store: VirtualStore, config: ChipConfig) -> None:
+    """Burn and hide the key that the chip encrypts with, where the purposes are."""
+    from espwire.efuse.danger import find_flash_keys
+    from espwire.efuse.keys import find_read_locks
+    from espwire.efuse.model import Field
+    from espwire.efuse.state import READ_LOCKS
+
+    key, state = config.flash_key or DEFAULT_FLASH_KEY, store.read()
+    for places in find_flash_keys(state):
+        sizes = [place.mask.bit_count() // 8 for place in places]
+        if sum(sizes) != len(key):
+            continue
+        left = key
+        for place, size in zip(places, sizes, strict=True):
+            part, left = left[:size], left[size:]
+            part = part[::-1] if place.purpose.reverse else part
+            store.burned[place.block.id] |= int.from_bytes(part, "little") << place.purpose.start
+            locks = find_read_locks(place.block, place.mask)
+            flags = {READ_LOCKS: sum(1 << lock for lock in locks)}
+            flags |= dict.fromkeys(place.purpose.sets, 1)
+            flags |= (
+                {CRYPT_CONFIG: USUAL_CRYPT_CONFIG}
+                if CRYPT_CONFIG.lower() not in config.fields
+                else {}
+            )
+            for name, value in flags.items():
+                if isinstance(field := state.layout.find(name), Field):
+                    store.burned[field.block] |= value << field.start
+        return
+
+
+def read_config(
+    chip: Chip, config: ChipConfig, words: Mapping[int, int], store: VirtualStore
+) -> ChipConfig:
+    """``config`` with what the eFuses hold; ``words`` is what software reads of them."""
+    from espwire.efuse.state import FuseState
+
+    full = FuseState(store.data.id, store.burned)
     identity = Identity(chip, KnownWords(lambda address: words.get(address, 0)))
     security, revision = chip.security, identity.revision()
     count = security.flash_encryption
     counted = 0 if count is None else extract(words.get(count.address, 0), count.shift, count.bits)
+    flash_key, fields = find_flash_key(store), dict(config.fields)
+    if store.path is None:  # made of the words that software reads
+        flash_key = flash_key or config.flash_key
+    if flash_key and CRYPT_CONFIG.lower() in chip.fields:
+        fields[CRYPT_CONFIG.lower()] = full.value_of(CRYPT_CONFIG)
     return dataclasses.replace(
         config,
+        fields=fields,
+        flash_key=flash_key,
+        manual_encrypt_disabled=is_set(security.manual_encrypt_disable, words),
         mac=identity.mac(),
         revision=int(revision),
         secure_download=is_set(security.secure_download, words),

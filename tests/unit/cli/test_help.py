@@ -67,6 +67,20 @@ def test_options_without_a_command_name_the_help(capsys: pytest.CaptureFixture[s
     )
 
 
+def test_an_option_without_its_value_leads_to_the_help_of_its_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words, command in (
+        (["flash", "--erase"], "espwire flash"),
+        (["write-flash", "0", "a.bin", "--diff-with"], "espwire write-flash"),
+        (["flash", "--port"], "espwire flash"),
+        (["--port"], "espwire"),
+    ):
+        text, hint = answer(words, capsys)
+        assert text == f"Option '{words[-1]}' requires an argument [usage]"
+        assert hint == f"See `{command} --help`."
+
+
 def test_every_command_has_examples_and_each_parses(capsys: pytest.CaptureFixture[str]) -> None:
     assert EXAMPLES.keys() == set(find_paths())
     for path, lines in EXAMPLES.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
@@ -32,6 +34,13 @@ def test_a_register_read_is_the_recorded_exchange(scripted):
     assert loader.read_reg(0x3FF5A00C) == 0x8000
     assert [data.hex() for data in transport.sent] == [READ]
     assert loader.trips == 1
+
+
+def test_a_lower_rate_is_advised_only_where_the_port_has_one(scripted):
+    loader, transport = scripted({})
+    assert loader.line_hint == "Lower --baud, and check cable and supply."
+    transport.info = replace(transport.info, can_change_baud=False)
+    assert loader.line_hint == "Check cable and supply."
 
 
 def test_escapes_are_sent_as_recorded(scripted):

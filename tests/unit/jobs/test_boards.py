@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,20 @@ def test_a_csv_row_is_found_by_any_spelling_of_the_mac_address(
     assert len(boards.list_assigned()) == 2
 
 
+def test_the_columns_mac_and_serial_can_be_in_upper_case(tmp_path: Path) -> None:
+    boards = open_boards(write_csv(tmp_path, f"MAC,Serial,Key\n{MAC},A1,k\n"))
+    assert boards.columns == ("mac", "serial", "Key")
+    assert boards.find(MAC) == {"mac": MAC, "serial": "A1", "Key": "k"}
+    expect("boards-file", "several columns 'mac'", write_csv(tmp_path, "mac,MAC\n"))
+    path = tmp_path / "boards.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE boards (Serial, MAC)")
+        connection.execute("INSERT INTO boards VALUES ('A1', NULL)")
+    table = open_boards(BoardSource(str(path)))
+    assert table.columns == ("serial", "mac")
+    assert [table.find(MAC) for _ in range(2)] == [{"mac": MAC, "serial": "A1"}] * 2
+
+
 def test_a_board_without_a_row_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"no row for the MAC address {MAC}") as caught:
         open_boards(write_csv(tmp_path, "mac,serial\n")).find(MAC)
@@ -82,8 +97,8 @@ def test_a_board_without_a_row_is_an_error(tmp_path: Path) -> None:
         (f"mac,serial\n{MAC},1,2\n", "row 2 has 3 values"),
         ("mac,serial\nfoo,1\n", "row 2 has the MAC address 'foo'"),
         ("mac,serial\n,1\n", "row 2 has the MAC address ''"),
-        (f"mac,serial\n{MAC},1\n240AC4000110,2\n", "the same mac 240ac4000110 in several rows"),
-        (f"mac,serial\n{MAC},1\n240AC4000111,1\n", "the same serial 1 in several rows"),
+        (f"mac,serial\n{MAC},1\n240AC4000110,2\n", "the same mac 240ac4000110 in rows 2, 3"),
+        (f"mac,serial\n{MAC},1\n240AC4000111,1\n", "the same serial 1 in rows 2, 3"),
         (f'mac,serial\n{MAC},"1\n', "is not CSV in UTF-8"),
         (b"mac,serial\n\xff\xfe,1\n", "is not CSV in UTF-8"),
         (b"mac,serial\n\x00,1\n", "row 2"),

@@ -20,6 +20,7 @@ from espwire.jobs.steps import (
     WriteStep,
 )
 from espwire.jobs.variables import fill, fill_path, find_names
+from espwire.jobs.wait import repeats_a_repetition
 
 WHOLE = """
 name = "thermostat"
@@ -183,6 +184,8 @@ MISTAKES = [
     ),
     (RUN + "[[step]]\ndo = 'wait'", "step 2 (wait) needs the key line", ""),
     (RUN + "[[step]]\ndo = 'wait'\nline = '('", "line is not a regular expression", ""),
+    (RUN + "[[step]]\ndo = 'wait'\nline = '(a+)+b'", "may take forever", "ab+ instead of (ab+)+"),
+    (RUN + "[[step]]\ndo = 'wait'\nline = 'a'\nfail = '(a|aa)*b'", "fail repeats a group", ""),
     (RUN + "[[step]]\ndo = 'wait'\nline = 'a'\nfail = '['", "fail is not a regular", ""),
     (RUN + "[[step]]\ndo = 'wait'\nline = 'a'\nseconds = 0", "seconds is 0", "86400"),
     (RUN + "[[step]]\ndo = 'wait'\nline = 'a'\nseconds = inf", "seconds is inf", ""),
@@ -199,6 +202,27 @@ def test_a_mistake_is_one_error_that_names_the_place(text: str, message: str, hi
     assert message in str(caught.value)
     assert hint in caught.value.hint
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("pattern", "refused"),
+    [
+        ("(a+)+b", True),
+        ("(a|ab)*c", True),
+        ("(?:(a?)b)+", True),
+        ("(x*){2,}", True),
+        (r"([\])]+ )+", True),
+        ("(a|b) .*", False),
+        (r"(\d+\.){3}", False),
+        ("[(a+)]+", False),
+        (r"\(a+\)+", False),
+        ("(?:ab)+", False),
+        ("(?i:ready)+", False),
+    ],
+)
+def test_a_repeated_group_with_a_repetition_in_it_is_refused(pattern: str, refused: bool) -> None:
+    re.compile(pattern)
+    assert repeats_a_repetition(pattern) == refused
 
 
 def test_a_file_that_is_not_text_or_not_there(tmp_path) -> None:

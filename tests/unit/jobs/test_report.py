@@ -75,6 +75,14 @@ def test_line_breaks_do_not_split_a_row_of_csv(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "report.csv")[0]["message"] == "a b c"
 
 
+def test_the_first_line_of_a_report_can_be_long(tmp_path: Path) -> None:
+    report = open_report(target(tmp_path, "report.jsonl"))
+    report.write(ROW | {"steps": ["x" * 200_000]})
+    report.check()
+    report.write(ROW | {"run": "2"})
+    assert len(read_rows(tmp_path / "report.jsonl")) == 2
+
+
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_a_line_that_a_power_loss_cut_off_does_not_damage_the_next(
     tmp_path: Path, name: str

@@ -4,6 +4,9 @@
 TABLE: dict[str, object] = {
     "id": 'esp32c5',
     "name": 'ESP32-C5',
+    "digest_schemes": ['rsa3072', 'ecdsa192', 'ecdsa256', 'ecdsa384'],
+    "digest_scheme_revisions": {'rsa3072': 1},
+    "weak_digest_schemes": ['ecdsa192', 'ecdsa256', 'ecdsa384'],
     "quirks": ['Purpose field is 5 bits wide.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1611352108, 'write': 1611352064, 'words': 6},

@@ -4,6 +4,7 @@
 TABLE: dict[str, object] = {
     "id": 'esp32c6',
     "name": 'ESP32-C6',
+    "digest_schemes": ['rsa3072', 'ecdsa192', 'ecdsa256'],
     "quirks": ['Key slot 5 must not hold an XTS key.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1611335724, 'write': 1611335680, 'words': 6},

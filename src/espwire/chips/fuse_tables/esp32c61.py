@@ -4,6 +4,8 @@
 TABLE: dict[str, object] = {
     "id": 'esp32c61',
     "name": 'ESP32-C61',
+    "digest_schemes": ['ecdsa192', 'ecdsa256'],
+    "weak_digest_schemes": ['ecdsa192', 'ecdsa256'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1611352108, 'write': 1611352064, 'words': 6},
         {'id': 1, 'name': 'MAC_SPI_8M_0', 'alias': ['BLOCK1'], 'read': 1611352132, 'write': 1611352064, 'words': 6, 'wr_dis': 20},

@@ -4,6 +4,8 @@
 TABLE: dict[str, object] = {
     "id": 'esp32h2',
     "name": 'ESP32-H2',
+    "digest_schemes": ['rsa3072', 'ecdsa192', 'ecdsa256'],
+    "weak_digest_schemes": ['ecdsa192', 'ecdsa256'],
     "quirks": ['Key slot 5 must not hold XTS or ECDSA key.', 'ECDSA_FORCE_USE_HARDWARE_K exists up to revision 101.', 'Purposes 2 and 3: reserved here, XTS-256 in chip table.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1611335724, 'write': 1611335680, 'words': 6},

@@ -4,6 +4,8 @@
 TABLE: dict[str, object] = {
     "id": 'esp32h21',
     "name": 'ESP32-H21',
+    "digest_schemes": ['rsa3072', 'ecdsa192', 'ecdsa256'],
+    "weak_digest_schemes": ['ecdsa192', 'ecdsa256'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1611350060, 'write': 1611350016, 'words': 6},
         {'id': 1, 'name': 'MAC_SPI_8M_0', 'alias': ['BLOCK1'], 'read': 1611350084, 'write': 1611350016, 'words': 6, 'wr_dis': 20},

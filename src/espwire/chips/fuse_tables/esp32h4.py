@@ -4,6 +4,8 @@
 TABLE: dict[str, object] = {
     "id": 'esp32h4',
     "name": 'ESP32-H4',
+    "digest_schemes": ['ecdsa192', 'ecdsa256', 'ecdsa384'],
+    "weak_digest_schemes": ['ecdsa192', 'ecdsa256', 'ecdsa384'],
     "quirks": ['Purpose field is 5 bits wide.', 'Key slot 5 must not hold an XTS key.', 'ESP-IDF also bars ECDSA keys from slot 5.', 'Write-lock bit of key-manager fields differs between sources.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1611339820, 'write': 1611339776, 'words': 6},

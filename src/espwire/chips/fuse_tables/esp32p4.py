@@ -4,6 +4,9 @@
 TABLE: dict[str, object] = {
     "id": 'esp32p4',
     "name": 'ESP32-P4',
+    "digest_schemes": ['rsa3072', 'ecdsa192', 'ecdsa256', 'ecdsa384'],
+    "digest_scheme_revisions": {'ecdsa384': 300},
+    "weak_digest_schemes": ['ecdsa192', 'ecdsa256', 'ecdsa384'],
     "quirks": ['Layout switches at revision 300.', 'From 300 purpose gains a fifth bit: KEY_PURPOSE_n_H.', 'From 301 flash is unpowered in download mode.', 'Secure download from 302 needs DOWNLOAD_MODE_XPD_ON to write flash.', 'On 301 the ROM ignores DOWNLOAD_MODE_XPD_ON.', 'From 300 ESP-IDF names purposes 13-15 as PSRAM keys.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1343410220, 'write': 1343410176, 'words': 6},
@@ -63,6 +66,7 @@ TABLE: dict[str, object] = {
     "danger": [
         {'name': 'efuse-no-flash-power', 'min_revision': 301, 'max_revision': 301, 'all_set': ['ENABLE_SECURITY_DOWNLOAD'], 'text': 'in Secure Download Mode, this revision can never power the flash: it could not be written again'},
         {'name': 'efuse-no-flash-power', 'min_revision': 302, 'all_set': ['ENABLE_SECURITY_DOWNLOAD'], 'clear': ['DOWNLOAD_MODE_XPD_ON'], 'text': 'in Secure Download Mode, the flash has no power unless DOWNLOAD_MODE_XPD_ON is set: it could not be written again'},
+        {'name': 'efuse-erratum', 'min_revision': 300, 'max_revision': 300, 'all_set': ['SECURE_BOOT_EN'], 'note': True, 'text': 'on revision v3.0, the ROM can fail to verify a correct signature (erratum ROM-764)'},
         {'name': 'efuse-weak-ecdsa', 'max_revision': 299, 'check': 'has_key', 'keys': ['ECDSA_KEY', 'ECDSA_KEY_P192', 'ECDSA_KEY_P256', 'ECDSA_KEY_P384_L', 'ECDSA_KEY_P384_H'], 'note': True, 'text': 'the ECDSA hardware of this revision is weak (AR2024-007)'},
     ],
     "table": [

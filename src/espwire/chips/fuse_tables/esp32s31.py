@@ -4,6 +4,8 @@
 TABLE: dict[str, object] = {
     "id": 'esp32s31',
     "name": 'ESP32-S31',
+    "digest_schemes": ['rsa3072', 'ecdsa192', 'ecdsa256', 'ecdsa384'],
+    "weak_digest_schemes": ['ecdsa192', 'ecdsa256', 'ecdsa384'],
     "quirks": ['Block 0 has nine words, spilling into check registers.', 'Five key blocks.', 'Error register of second system block uses bits 4-7.', 'Clear eleven program words, not eight.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 544297004, 'write': 544296960, 'words': 9},

@@ -250,7 +250,8 @@ def draw_table(boards: Sequence[Board], count: int, width: int) -> Table:
     from rich.text import Text
 
     wide, has_bar = width >= WIDE, width >= BAR_FROM
-    table = Table(box=None, expand=True, pad_edge=False, header_style="bold")
+    # where the terminal shows ^C at Ctrl-C: a further line would move the table
+    table = Table(box=None, width=width - len("^C"), pad_edge=False, header_style="bold")
     table.add_column("Board", no_wrap=True, max_width=width // 3)
     if wide:
         table.add_column("Chip", no_wrap=True, overflow="ellipsis", ratio=2)

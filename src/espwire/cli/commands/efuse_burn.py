@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from espwire.cli.efuse_options import find_settings
 from espwire.cli.efuse_session import BurnStep, PlanStep, step
 from espwire.cli.number_types import Number
 from espwire.errors import UsageError
@@ -126,7 +127,28 @@ def _read_pairs(words: Sequence[str]) -> list[tuple[str, bytes]]:
     return [(block, read_file(path)) for block, path in zip(words[::2], words[1::2], strict=True)]
 
 
-@click.command()
+class KeyCommand(click.Command):
+    """A command whose help lists the key blocks and purposes of the chip."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the lists, or how to get them."""
+        super().format_epilog(ctx, formatter)
+        chip = find_settings(ctx).chip
+        if chip is None:
+            formatter.write_paragraph()
+            formatter.write_text("Add --chip CHIP before the command for its blocks and purposes.")
+            return
+        from espwire.efuse.tables import load_fuses
+
+        data = load_fuses(chip)
+        names = [purpose.name for purpose in data.key_purposes if purpose.block is None]
+        names += [f"CUSTOM_{number}" for number in data.custom_purpose_values]
+        rows = [("BLOCK", " ".join(data.key_blocks)), ("PURPOSE", " ".join(names))]
+        with formatter.section(data.name):
+            formatter.write_dl(rows if names else rows[:1])
+
+
+@click.command(cls=KeyCommand)
 @click.argument("words", metavar="BLOCK KEYFILE [PURPOSE]…", nargs=-1, required=True)
 @no_protect_option
 @no_read_option
@@ -140,7 +162,7 @@ def burn_key(words: tuple[str, ...], **options: bool) -> BurnStep:
     return _key_step(words, options, digest=False)
 
 
-@click.command()
+@click.command(cls=KeyCommand)
 @click.argument("words", metavar="[BLOCK] KEYFILE [PURPOSE]…", nargs=-1, required=True)
 @no_protect_option
 @no_read_option
@@ -191,7 +213,8 @@ def burn_custom_mac(address: str, force: bool, show_token: bool) -> BurnStep:
     def after(state: FuseState) -> str:
         from espwire.cli.efuse_text import draw_custom_mac
 
-        return draw_custom_mac(state)
+        remark = "Firmware uses this address only if it is written to do so."
+        return f"{draw_custom_mac(state)}\n{remark}"
 
     return BurnStep(collect, show_token, after=after)
 

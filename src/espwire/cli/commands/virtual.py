@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # options of `virtual serve` that are keys of the virtual: URL as well; the URL's parser checks the values
 URL_KEYS = (
-    *("flash", "size", "mac", "revision", "fault", "profile", "seed"),
+    *("flash", "efuse", "size", "mac", "revision", "fault", "profile", "seed"),
     *("vendor", "kind", "boot", "latency", "rom"),
 )
 DEMO_CHIP, DEMO_FIRMWARE = "esp32c3", "esp32c3-hello.bin"
@@ -40,6 +40,7 @@ HEAD_SIZE, ROW_SIZE = 64, 16
 )
 @click.option("--pty", is_flag=True, help="Create a pseudo-terminal instead (not on Windows).")
 @click.option("--flash", metavar="FILE", help="Keep the contents of the flash in this file.")
+@click.option("--efuse", metavar="FILE", help="Keep the eFuses in this file.")
 @click.option("--rom", metavar="FILE", help="Run the chip's own ROM from this image.")
 @click.option("--size", metavar="SIZE", help="Flash size. Default: 4MB.")
 @click.option("--vendor", metavar="NAME", help="Manufacturer of the flash chip: winbond, xmc, …")

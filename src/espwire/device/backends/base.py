@@ -38,7 +38,8 @@ class FlashLimits:
     """What one loader can do, and the figures that estimates are made from. Sizes in bytes.
 
     ``loader`` is its name for messages. ``block_size``: the last block of a write is padded to it.
-    ``can_resume``: ``written_until`` of a failed write is certain. ``address_bits``: 24 reach 16 MB.
+    ``can_resume``: ``written_until`` of a failed write is certain. ``address_bits``: 24 reach 16 MB;
+    ``refuses_beyond``: the loader refuses addresses behind them, so no consent helps.
     ``checksummed``: requests and replies carry a CRC, so a single reply is proof.
     ``erases_at_begin``: a request without a checksum erases at once, before any data comes.
     ``digests_at_once``: ``digests`` of many pieces costs one request.
@@ -57,6 +58,7 @@ class FlashLimits:
     can_encrypt_compressed: bool = True
     block_size: int
     address_bits: int = 24
+    refuses_beyond: bool = False
     checksummed: bool = False
     erases_at_begin: bool = False
     erase_rule: EraseRule = EraseRule.TRUE_SIZE

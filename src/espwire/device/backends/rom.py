@@ -219,7 +219,7 @@ class RomBackend:
                 VerifyError(
                     f"the data read at {start:#x} differs from the chip's MD5 in all {attempts.limit} attempts",
                     ranges=((start, start + size),),
-                    hint="Lower --baud, and check cable and supply.",
+                    hint=self.loader.line_hint,
                 )
             )
             text = f"{size:,} bytes at {start:#x} were damaged in transit; reading them again"
@@ -322,6 +322,7 @@ def find_block_limits(loader: Loader) -> FlashLimits:
     """The limits of a loader with block commands: a ROM, or the vendor's stub."""
     dialect = loader.dialect
     rom = dialect.sync_value != 0
+    fixed_size = rom and not dialect.attach_bytes  # 4 MB, which no request changes
     return FlashLimits(
         loader=dialect.name,
         can_read=loader.supports(Op.READ_FLASH_SLOW) or loader.supports(Op.READ_FLASH),
@@ -331,6 +332,8 @@ def find_block_limits(loader: Loader) -> FlashLimits:
         can_encrypt_compressed=not rom,
         can_resume=rom,
         block_size=dialect.flash_block,
+        address_bits=22 if fixed_size else 24,
+        refuses_beyond=fixed_size,
         erases_at_begin=rom,
         erase_rule=dialect.erase,
         frame_payload=dialect.flash_block,

@@ -326,7 +326,7 @@ class _Transfer:
         if tuner is not None and tuner.is_bad(self._direction, self._losses, self.lost_share):
             raise NoReply(
                 f"too much was lost at {self._loader.baud} baud",
-                hint="Lower --baud, and check cable and supply.",
+                hint=self._loader.line_hint,
                 code="line-bad",
             )
 
@@ -337,7 +337,7 @@ class _Transfer:
         """
         error = NoReply(
             f"{what} was damaged in transit too often at byte {self.received:,}",
-            hint="Lower --baud, and check cable and supply.",
+            hint=self._loader.line_hint,
             code="line-bad",
         )
         self._attempts.failed(error, self.received)
