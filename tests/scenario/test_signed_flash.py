@@ -163,7 +163,8 @@ def test_a_signed_bootloader_must_not_reach_the_partition_table(board: Board) ->
     assert "bootloader-size" in codes(events)
 
 
-def test_an_older_security_version_is_a_warning(tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize("secure", [True, False])
+def test_an_older_security_version_is_a_warning(tmp_path: Path, capsys: Any, secure: bool) -> None:
     board = Board(tmp_path, capsys)
     board.query = f"size=1MB&profile=instant&efuse={board.path('fuses.bin').as_posix()}"
     fill(board)
@@ -176,6 +177,11 @@ def test_an_older_security_version_is_a_warning(tmp_path: Path, capsys: Any) -> 
     offline(board, "generate-signing-key", "-v", "2", board.path("rsa.pem"))
     offline(board, "sign-data", "-v", "2", "-k", board.path("rsa.pem"), path)
     burn = ("efuse", "--do-not-confirm")
+    if not secure:
+        assert "older-security-version" not in codes(board.run("write-flash", "0x10000", path))
+        board.run(*burn, "burn-efuse", "SECURE_VERSION", "3")
+        assert "older-security-version" in codes(board.run("write-flash", "0x10000", path))
+        return
     board.run(*burn, "burn-key-digest", "BLOCK_KEY0", board.path("rsa.pem"), "SECURE_BOOT_DIGEST0")
     board.run(*burn, "burn-efuse", "SECURE_BOOT_EN", "1", "SECURE_VERSION", "1")
     assert "older-security-version" not in codes(board.run("write-flash", "0x10000", path))

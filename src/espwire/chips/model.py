@@ -484,6 +484,7 @@ class Security(Record):
     ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
     ``spare_purpose``: what the security information has for one key more than there are. ``rom_eco``: where the ROM has its
     version, the last word of the security information, and that of a known ROM.
+    ``secure_version``: the anti-rollback version, the number of bits that are set.
     ``signed_bootloader_limit``: bytes of a bootloader, without its signature sector, that the ROM can check with secure
     boot version 2. Source: ESP-IDF, "Bootloader Size".
     """
@@ -496,6 +497,7 @@ class Security(Record):
     secure_boot_v2: BitAt | None = None
     secure_boot_v1_protects_below: int | None = None
     signed_bootloader_limit: int = 0x10000
+    secure_version: BitPart | None = None
     key_readable: KeyReadable | None = None
     crypt_config_read_disable: BitAt | None = None
     key_valid: KeyValid | None = None

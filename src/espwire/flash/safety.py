@@ -22,6 +22,7 @@ from espwire.flash.boot_content import (
 from espwire.flash.findings import Finding, Policy, build_fatal
 from espwire.flash.model import FlashTarget
 from espwire.image.codec import is_image
+from espwire.image.descriptors import APP_MAGIC, find_app_descriptor
 from espwire.image.header import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
 from espwire.image.partition_table import TABLE_OFFSET, TABLE_SIZE
@@ -41,6 +42,7 @@ PLAIN_KINDS = (
     "image",
     "partition-table",
 )  # with sound structure: surely not encrypted
+APP_MARK = APP_MAGIC.to_bytes(4, "little")
 CIPHER_BLOCK = 16  # bytes of flash that are encrypted together
 
 
@@ -280,6 +282,23 @@ def allows_revision(
             revision % 100 if legacy_is_minor else revision // 100
         ) >= header.min_revision_legacy
     return header.min_revision <= revision <= header.max_revision
+
+
+def may_hold_application(blobs: Iterable[Blob]) -> bool:
+    """Whether a search for applications could find one."""
+    return any(APP_MARK in blob.data for blob in blobs)
+
+
+def find_older_versions(blobs: Iterable[Blob], chip: Chip, least: int) -> tuple[Finding, ...]:
+    """Findings for applications whose security version is below ``least``. Only the bootloader knows whether that matters."""
+    findings = []
+    for blob in blobs if least else ():
+        for item in find_regions(blob.data, chip, start=blob.address):
+            app = None if item.image is None else find_app_descriptor(item.image)
+            if app is not None and app.secure_version < least:
+                text = f"the application in {blob.label} for {blob.address + item.offset:#x} has security version {app.secure_version}, below the {least} in the eFuses: with anti-rollback enabled, the bootloader refuses it"
+                findings.append(Finding("older-security-version", text))
+    return tuple(findings)
 
 
 def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tuple[Finding, ...]:
