@@ -54,7 +54,7 @@ static int may_raise_clock(void) {
 void hw_start(void) {
   stop_watchdogs();
   for (u32 i = 0; i < FLASH_STEPS; i++) take_step(&STEPS[i]);
-  if (options.spi_clock) REGISTER(SPI_CLOCK) = options.spi_clock;
+  take_step(&(struct step){SPI_CLOCK, options.spi_clock ? ~0u : 0, options.spi_clock});
   if (ALL_STEPS == FLASH_STEPS || !may_raise_clock()) return;
 #ifdef CORE_REGULATOR
   raise_voltage();
@@ -65,7 +65,7 @@ void hw_start(void) {
 
 /* Everything is as the ROM has left it, except for the watchdogs. */
 void hw_leave(void) {
-  u32 raised = taken_count > FLASH_STEPS;
+  u32 raised = taken_count > FLASH_STEPS + 1;
   for (; taken_count; taken_count--) set(taken[taken_count - 1].address, taken[taken_count - 1].before);
   if (raised) change_uart(CRYSTAL_MHZ, BUS_MHZ);
 }

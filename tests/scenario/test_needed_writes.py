@@ -8,10 +8,15 @@ import needed_writes
 import pytest
 from needed_writes import POLICIES, Case, count_written, make_case, run
 
+from espwire.blob import Blob
+from espwire.device.connect import connect
 from espwire.flash import survey, write
+from espwire.flash.findings import Policy
 from espwire.flash.journal import Journal, Unfinished
-from espwire.flash.model import Found
+from espwire.flash.model import FlashTarget, Found
+from espwire.flash.plan import plan
 from espwire.sizes import SECTOR
+from espwire.virtual.transport import open_virtual
 
 CI_SEEDS, FULL_SEEDS = 8, 400
 LOADERS = [
@@ -85,11 +90,34 @@ def test_full_size(chip, stub, mode, kind, tmp_path):
     assert find_faults(range(100, 100 + FULL_SEEDS), tmp_path, chip, stub, kind, mode) == []
 
 
-@pytest.mark.parametrize("seed", [143, 319])
-def test_a_file_that_is_in_flash_but_not_what_shared_its_sector_is_not_skipped(seed, tmp_path):
-    """The cable was pulled between the file's last byte and the kept data behind it."""
-    case = make_case(seed, "esp32", stub=True, interrupt="cable", policy="skip-flashed")
-    assert find_fault(case, tmp_path) == ""
+@pytest.mark.parametrize(
+    ("chip", "stub", "mode", "kind", "seed"),
+    [
+        # the cable was pulled between the file's last byte and the kept data behind it
+        ("esp32", True, "", "cable", 143),
+        ("esp32", True, "", "cable", 319),
+        # a sector that reads blank, but whose erase was interrupted, is erased again on encrypting chips too
+        ("esp32", True, "encrypted", "power", 100),
+        ("esp32c3", True, "plain on encrypted", "power", 110),
+        # the ROM erases one sector more than --erase requests
+        ("esp8266", False, "", "cable", 108),
+    ],
+)
+def test_what_the_full_size_has_found(chip, stub, mode, kind, seed, tmp_path):
+    assert find_faults(range(seed, seed + 1), tmp_path, chip, stub, kind, mode) == []
+
+
+def test_what_the_rom_erases_behind_an_erased_range_needs_a_consent():
+    device = connect(open_virtual("virtual:esp8266?size=1MB&profile=instant"), stub=False)
+    device.attach_flash()
+    blob = Blob(0x20000, bytes(SECTOR * 2), "a.bin")
+    for erase, stops in ((0x3000, True), (0x4000, False)):
+        policy = Policy(erase=((0xB000, 0xB000 + erase),))
+        findings = plan([blob], target=FlashTarget.of(device), policy=policy).findings
+        found = [finding for finding in findings if finding.code == "erases-behind"]
+        assert [finding.consent for finding in found] == ["neighbours"] * stops
+        for finding in found:
+            assert "the area to erase, 0xe000..0xf000 (4KB)" in finding.text
 
 
 def test_equal_flash_is_not_written(tmp_path):

@@ -665,7 +665,8 @@ class ClockTree(Record):
 
     The PLL gives ``period_mhz`` to the CPU and ``bus_mhz`` to the peripherals, or ``pll_multiple`` times the crystal to
     the CPU alone; the peripherals otherwise run at the crystal's frequency. ``double``: a bit that doubles the CPU's clock alone. ``down``: bits that switch off
-    the PLL. ``flash_mhz``: the flash controller's input from the PLL, if not that of the peripherals. ``update``: a bit that must be set for selections to take effect; it clears itself. ``divider``: divides the
+    the PLL. ``flash_multiple``: times the crystal, the flash controller's input from the PLL, if not that of the
+    peripherals. ``update``: a bit that must be set for selections to take effect; it clears itself. ``divider``: divides the
     crystal for CPU and peripherals, by its value plus one; ``divider_start`` is its value after a reset.
     """
 
@@ -680,7 +681,7 @@ class ClockTree(Record):
     down: RegisterValue | None = None
     divider: BitPart | None = None
     divider_start: int = 0
-    flash_mhz: int | None = None
+    flash_multiple: float | None = None
 
 
 class UartClock(Record):

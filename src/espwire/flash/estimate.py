@@ -12,7 +12,10 @@ from espwire.sizes import SECTOR, align_up
 BITS_PER_BYTE = 10  # start, eight, stop
 FRAME_ENDS, SLIP_END, SLIP_ESCAPE = 2, 0xC0, 0xDB
 PAGE, BLOCK = 0x100, 0x10000
-LZMA_GAIN = 0.97  # of the time: less is not worth the uncertainty
+LZMA_GAIN = 0.99  # of the time: less is not worth the uncertainty
+# of our stub, per byte: CPU cycles between two program operations and for the MD5 that it reads back, seconds of the
+# flash chip's bus; the share of the CPU time for which the flash chip waits, if the CPU is always busy
+PROGRAM_CYCLES, HASH_CYCLES, BUS_S, LATE = 21, 44, 0.25e-6, 1 / 8
 
 
 class Cycles(NamedTuple):
@@ -80,18 +83,24 @@ def estimate_write(
     limits: FlashLimits,
     cost: TransportCost,
     cycles: Cycles = RAW_CYCLES,
+    *,
+    verified: bool = False,
 ) -> float:
-    """Seconds to erase and write ``span``, sent as ``payload`` bytes.
+    """Seconds to erase and write ``span``, sent as ``payload`` bytes; ``verified``: and to read it back by our stub.
 
     A loader that receives ahead takes as long as the slowest of line, flash and CPU; others answer a block when it is
-    in flash.
+    in flash. Our stub reads back while the flash waits for the line.
     """
     in_flash = len(span) / PAGE * cost.program_page_s
     in_flash += estimate_erase(span.start, len(span), cost, by_rom=limits.erases_at_begin)
     if limits.receives_ahead:
-        work = len(span) * cycles.in_flash + payload * cycles.received
-        cpu_s = work / limits.cpu_hz if limits.cpu_hz else 0.0
-        return max(cost.on_wire(wire_bytes), in_flash, cpu_s) + 2 * cost.latency_s
+        line_s, cpu_s = cost.on_wire(wire_bytes), 0.0
+        if limits.cpu_hz:
+            cpu_s = (len(span) * cycles.in_flash + payload * cycles.received) / limits.cpu_hz
+            busy = cpu_s / max(line_s, in_flash, cpu_s)
+            between = PROGRAM_CYCLES + HASH_CYCLES * verified
+            in_flash += len(span) * (between / limits.cpu_hz + BUS_S) + LATE * busy * cpu_s
+        return max(line_s, in_flash, cpu_s) + 2 * cost.latency_s
     requests = -(-payload // limits.frame_payload) + 1
     replies = requests * (FRAME_ENDS + limits.reply_size)
     return cost.on_wire(wire_bytes + replies) + requests * cost.latency_s + in_flash
@@ -104,6 +113,6 @@ def estimate_lzma_bytes(
     if limits.lzma is None or not limits.cpu_hz:
         return None
     fewer, payload = (int(size * limits.lzma.ratio) for size in (wire_bytes, packed))
-    zlib_s = estimate_write(span, packed, wire_bytes, limits, cost, ZLIB_CYCLES)
-    lzma_s = estimate_write(span, payload, fewer, limits, cost, LZMA_CYCLES)
+    zlib_s = estimate_write(span, packed, wire_bytes, limits, cost, ZLIB_CYCLES, verified=True)
+    lzma_s = estimate_write(span, payload, fewer, limits, cost, LZMA_CYCLES, verified=True)
     return fewer if lzma_s < LZMA_GAIN * zlib_s else None

@@ -435,6 +435,11 @@ def _find_side_effects(
         if piece.erase_end > end and end not in starts:
             finding = describe_erased_behind(names[piece], end, piece.erase_end)
             findings.append(_build_loss(finding.code, finding.text, target, policy))
+    for low, high in policy.erase:
+        end = target.limits.find_erased_end(low, high - low)
+        if end > high and high not in starts and not policy.erases(high, end):
+            finding = describe_erased_behind("the area to erase", high, end)
+            findings.append(_build_loss(finding.code, finding.text, target, policy))
     return tuple(findings)
 
 

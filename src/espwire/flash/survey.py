@@ -152,8 +152,8 @@ def _add_weak(
 ) -> Found:
     """Blank sectors of the blob whose erase was interrupted count as changed."""
     first, end = align_down(blob.address, SECTOR), align_up(blob.end, SECTOR)
-    if target.encrypts_flash or not target.limits.can_verify:
-        return found
+    if not target.limits.can_verify or (target.encrypts_flash and target.limits.erases_at_begin):
+        return found  # the ROM erases all sectors that it writes, and everything is written
     weak = find_weak(device, unfinished, first, end)
     if not weak:
         return found

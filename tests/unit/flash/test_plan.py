@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from tests.unit.flash.targets import rom_target
 
 from espwire.blob import Blob
+from espwire.chips.registry import load_chip
+from espwire.compress import find_lzma_form
 from espwire.errors import Unsupported, UsageError
-from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase
+from espwire.flash.estimate import (
+    TransportCost,
+    count_wire_bytes,
+    estimate_erase,
+    estimate_lzma_bytes,
+)
 from espwire.flash.findings import Policy
 from espwire.flash.model import Erase, Found, Skip, Verify, Write
 from espwire.flash.plan import find_changed_runs, plan
@@ -347,6 +354,26 @@ def test_estimates_grow_with_the_work_and_shrink_with_the_baud():
     assert 91 < slow.seconds < 110  # 1 MiB at 115200 baud
     assert fast.seconds < slow.seconds / 4
     assert plan([part], target=ESP8266, cost=TransportCost(baud=0)).seconds < fast.seconds
+
+
+@pytest.mark.parametrize(
+    ("cpu_hz", "baud", "chosen"),
+    [  # measured with bench/codec_choice.py
+        (160_000_000, 921600, True),
+        (160_000_000, 2_000_000, False),
+        (96_000_000, 115200, True),
+        (64_000_000, 921600, False),
+        (78_000_000, 921600, False),
+    ],
+)
+def test_lzma_is_chosen_where_the_line_is_slower_than_cpu_and_flash(cpu_hz, baud, chosen):
+    form = find_lzma_form(load_chip("esp32c6"))
+    limits = replace(
+        C3.limits, receives_ahead=True, erases_at_begin=False, cpu_hz=cpu_hz, lzma=form
+    )
+    span, packed = range(0x10000, 0x50000), 166_000
+    fewer = estimate_lzma_bytes(span, packed, packed + 2000, limits, TransportCost(baud=baud))
+    assert fewer == (int((packed + 2000) * form.ratio) if chosen else None)
 
 
 def test_erasing_takes_blocks_where_they_are_aligned():

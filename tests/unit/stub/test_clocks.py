@@ -67,6 +67,21 @@ def test_the_s31_gets_its_dividers_and_core_voltage():
     assert read(0x20704034, 4) == 26 << 27
 
 
+@pytest.mark.parametrize("chip", ["esp32c2", "esp32h4", "esp32s31"])
+def test_the_clock_of_the_flash_is_restored_before_another_program_starts(chip):
+    bench, own, spi = (
+        start(chip, "engine", baud=921600),
+        load_chip(chip).stub.own,
+        load_chip(chip).spi,
+    )
+    assert own is not None
+    read, place = bench.chip.program.engine.memory.read, spi.base + own.spi_clock_offset
+    assert read(place, 4) == own.spi_clocks.direct
+    entry = FREE_RAM[chip]
+    run_program(bench, entry, *echo(chip, entry))
+    assert read(place, 4) == 0  # as on a virtual chip without a ROM that sets it
+
+
 @pytest.mark.parametrize("chip", stub_chips())
 def test_no_watchdog_resets_the_chip_while_the_stub_waits(chip):
     bench = start(chip, "engine", watchdogs=True)

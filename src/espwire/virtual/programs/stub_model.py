@@ -458,8 +458,8 @@ def find_bus_hz(services: Services, *, full: bool) -> float:
     tree = require_soc(services.chip).clock
     if not full:
         return find_rom_hz(services)
-    if tree.flash_mhz is not None:
-        return tree.flash_mhz * 1e6
+    if tree.flash_multiple is not None:
+        return tree.flash_multiple * services.config.crystal_mhz * 1e6
     if tree.select is not None and tree.pll_multiple is None:
         return tree.bus_mhz * 1e6
     return _find_crystal_hz(services)

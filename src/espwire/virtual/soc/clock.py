@@ -107,7 +107,9 @@ class Clock:
         if tree.double is not None and self._word(tree.double.address) >> tree.double.bit & 1:
             hz *= 2
         raised = tree.select is not None and choice == tree.pll
-        self.flash_hz = tree.flash_mhz * 1e6 if raised and tree.flash_mhz else self.bus_hz
+        self.flash_hz = self.bus_hz
+        if raised and tree.flash_multiple is not None:
+            self.flash_hz = self.crystal_hz * tree.flash_multiple
         self._t, self._start, self.hz = now, self._cycles[0], hz
 
     def _field(self, field: BitPart | None) -> int:
