@@ -290,7 +290,7 @@ def may_hold_application(blobs: Iterable[Blob]) -> bool:
 
 
 def find_older_versions(blobs: Iterable[Blob], chip: Chip, least: int) -> tuple[Finding, ...]:
-    """Findings for applications whose security version is below ``least``. Only the bootloader knows whether that matters."""
+    """Findings for applications whose security version is below ``least``. Whether that is enforced depends on the bootloader."""
     findings = []
     for blob in blobs if least else ():
         for item in find_regions(blob.data, chip, start=blob.address):
