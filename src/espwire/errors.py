@@ -283,6 +283,7 @@ CONSENTS: dict[str, str] = {
     "efuse-no-flash-power": "enable Secure Download Mode where that leaves the flash without power",
     "efuse-digest-scheme": "burn the digest of a key whose signatures the chip cannot check",
     "efuse-unproven": "take a key block that cannot be read back for one that holds the given key",
+    "aggressive-revoke": "have one image with a wrong signature revoke its key for ever",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 

@@ -207,6 +207,10 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "status": Entry(
             "Show the security of a chip, and what is still open.", "secure_device:status"
         ),
+        "plan": Entry(
+            "Switch on secure boot or flash encryption in rehearsed, proven steps.",
+            "secure_plan:plan",
+        ),
         "generate-signing-key": Entry(
             "Create a private key for secure boot.",
             "secure_keys:generate_signing_key",

@@ -170,6 +170,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "secure sign-data -v 2 -k key.pem -o app-signed.bin app.bin",
     ),
     "secure status": ("-p /dev/ttyUSB0 secure status",),
+    "secure plan": (
+        "-c esp32c3 secure plan secure-boot-v2 --key key.pem --mode development",
+        "-p /dev/ttyUSB0 secure plan flash-encryption,secure-boot-v2 --key key.pem --key flash.key --mode release build",
+    ),
     "secure generate-signing-key": (
         "secure generate-signing-key -v 2 --scheme ecdsa256 key.pem",
         "secure generate-signing-key -v 2 --passphrase key.pem",
