@@ -172,7 +172,13 @@ def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[
         text = f"{blob.label} is to be encrypted by the chip: the {target.chip.name} before {Revision(least)} is reported to write what its ROM cannot read then"
         remedy = "Use --key, which encrypts on this computer."
         findings.append(
-            build_fatal("encrypting-unreliable", text, by_name_only=True, remedy=remedy)
+            build_fatal(
+                "encrypting-unreliable",
+                text,
+                consent="encrypting-unreliable",
+                by_name_only=True,
+                remedy=remedy,
+            )
         )
     if policy.ignore_flash_enc_efuse:
         return findings
