@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # the options that most people need; only the names of the others are listed
 OPTIONS = {
-    "-p, --port PORT": "/dev/ttyUSB0, COM3, rfc2217://…, socket://…, virtual:esp32c3 (default: the only connected board)",
+    "-p, --port PORT": "/dev/ttyUSB0, COM3, rfc2217://…, espwire://…, socket://…, virtual:esp32c3 (default: the only connected board)",
     "-c, --chip CHIP": "expected chip: esp8266, esp32, esp32s2 … (default: auto-detect)",
     "-b, --baud N": "highest baud rate for data (default: the fastest that works)",
     "--before, -a, --after WAY": "how to reset into download mode, and what to do with the chip at the end",
@@ -219,6 +219,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "virtual serve": (
         "virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",
         "virtual serve esp32 --pty",
+    ),
+    "serve-port": (
+        "serve-port /dev/ttyUSB0",
+        "serve-port /dev/ttyUSB0 /dev/ttyUSB1 --listen 192.168.1.5:2217 --token-file lab.token",
     ),
     "demo": ("demo", "demo --no-pace"),
     "completion": ("completion bash", "completion zsh"),
