@@ -295,7 +295,7 @@ def _mutate(secured: Secured, dice: random.Random) -> list[tuple[int, int]]:
     return flips
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.soak)])
 def test_it_refuses_random_changes(secured: Secured, count: int) -> None:
     dice = random.Random(20261130)
     for number in range(count):
@@ -309,7 +309,7 @@ def test_it_refuses_random_changes(secured: Secured, count: int) -> None:
     assert secured.start().app is not None
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(2000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.soak)])
 def test_random_flash_ends_in_text(secured: Secured, count: int) -> None:
     dice = random.Random(20261130)
     files = secured.files()
