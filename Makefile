@@ -18,7 +18,7 @@ SITE_STAMP := $(SITE)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients dist dist-check site stub stub-check stub-host stub-suite stub-sizes
+.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients dist dist-check site web test-web stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,8 @@ help:
 	@echo "make clients   install programs that import esptool, for the tests, in .venv-clients"
 	@echo "make soak      run the full-size fault and fuzz tests (hours)"
 	@echo "make dist      build the wheels, the source archives and espwire.pyz"
+	@echo "make web       build the web page in build/web (needs node and npm)"
+	@echo "make test-web  test the web page in Chromium, after \`make web\`"
 	@echo "make site      build the documentation site in build/site"
 	@echo "make stub      compile the flasher stub for each chip and pack it (Debian's cross compilers)"
 	@echo "make docs      write the generated pages, the output of the commands in README.md and docs/guide, and the picture"
@@ -112,6 +114,15 @@ $(SITE_STAMP):
 	@$(SITE)/bin/python -m pip --disable-pip-version-check --quiet --no-input install \
 		'mkdocs-material==9.8.*' 'mkdocstrings[python]==1.0.*' ruff
 	@touch $@
+
+# the web page, with Pyodide from npm
+web: $(STAMP)
+	@$(BIN)/python tools/make_web.py
+
+# in the Chromium of the system, driven by Playwright
+test-web: $(STAMP)
+	@$(BIN)/python -c "import playwright" 2>/dev/null || $(PIP) install -e '.[web-tests]'
+	ESPWIRE_WEB_TESTS=1 $(BIN)/python -m pytest tests/web $(PYTEST_ARGS)
 
 # each of them in an empty environment: what a user gets, how large that is, and whether it flashes a virtual chip
 dist-check: dist

@@ -40,6 +40,7 @@ WORDS: dict[str, tuple[list[str], set[int]]] = {
     "write-flash-status": (["write-flash-status", "0"], {0}),
     "monitor": (["monitor"], {2}),  # it has no JSON, and says so in JSON
     "virtual": (["virtual", "serve", "esp32c3"], {0}),
+    "web": (["web", "missing.zip"], {6}),
     "completion": (["completion", "bash"], {0}),
     "load-ram": (["load-ram", "{demo}"], {0}),
     "demo": (["demo", "--no-pace"], {0}),

@@ -154,6 +154,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             offline=True,
         ),
         "virtual": Entry("Run virtual chips for any flashing tool.", offline=True),
+        "web": Entry("Serve the web page, and open it in the browser.", "web:web", offline=True),
         "completion": Entry(
             "Print the completion script for bash, zsh or fish.", "about:completion", offline=True
         ),

@@ -214,6 +214,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "demo": ("demo", "demo --no-pace"),
     "completion": ("completion bash", "completion zsh"),
+    "web": ("web", "web espwire-web-0.1.0.zip --no-browser"),
     "version": ("version", "--version"),
 }
 

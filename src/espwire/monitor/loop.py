@@ -37,12 +37,14 @@ class MonitorOptions:
     :param reset: reset into the application at the start
     :param dtr: assert DTR while the port is open
     :param eol: bytes that Enter sends
+    :param shows_keys: name the monitor's keys at the start
     """
 
     baud: int = 115200
     reset: bool = False
     dtr: bool = False
     eol: bytes = b"\r"
+    shows_keys: bool = True
 
 
 class Monitor:
@@ -102,8 +104,9 @@ class Monitor:
         assert self._transport is not None
         info = self._transport.info
         rate = f" at {self._options.baud} baud" if info.can_change_baud else ""
+        keys = self._keyboard is not None and self._options.shows_keys
         return f"{info.name}{rate}" + (
-            "" if self._keyboard is None else "; Ctrl-] quits, Ctrl-T Ctrl-H shows the keys"
+            "; Ctrl-] quits, Ctrl-T Ctrl-H shows the keys" if keys else ""
         )
 
     def _pass_bytes(self) -> MonitorCommand | None:

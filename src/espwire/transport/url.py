@@ -37,6 +37,10 @@ def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None =
             transport = open_virtual(url, cancel)
             transport.set_baud(baud)
             return transport
+        case "webserial":
+            from espwire.transport.webserial import open_webserial
+
+            return open_webserial(url, baud, cancel)
         case "rfc2217":
             from espwire.transport.rfc2217 import open_rfc2217
 

@@ -131,8 +131,7 @@ class VirtualTransport:
         """Advance the clock to ``t``, in real time if paced."""
         if self.pace:
             while (left := self._started + t - time.monotonic()) > 0:
-                time.sleep(min(left, PACE_STEP_S))
-                self._cancel.check()
+                self._cancel.sleep(min(left, PACE_STEP_S))
         self._now = max(self._now, t)
         self.wire.advance(self._now)
 
