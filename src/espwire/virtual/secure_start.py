@@ -80,7 +80,9 @@ class FlashView(NamedTuple):
     size: int
 
     def view(self, address: int, size: int) -> bytes:
-        """Decrypted bytes; blank ones at the end may be left out."""
+        """Decrypted bytes; blank ones at the end may be left out. Nothing, if the address is inside a cipher block."""
+        if address % UNIT:
+            return b""
         raw = self.read(address, min(size, self.size - address)) if address < self.size else b""
         used = len(raw.rstrip(b"\xff"))
         return self.decrypt(raw[: -(-used // UNIT) * UNIT], address)
