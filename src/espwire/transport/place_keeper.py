@@ -319,7 +319,8 @@ def main() -> None:
     request = json.loads(sys.argv[-1])
 
     def print_line(data: Any) -> None:
-        print(json.dumps(data), flush=True)
+        sys.stdout.write(json.dumps(data) + "\n")
+        sys.stdout.flush()
 
     try:
         try:
