@@ -14,12 +14,14 @@ OLD_PEERS := $(PEER)-2.8/.installed $(PEER)-3.3.3/.installed
 PEER_4 := $(PEER)-4.8.1/.installed
 PEER_JS := $(PEER)-js/.installed
 LAB := .venv-lab
+# what idf.py monitor decodes crashes with
+PEER_MONITOR := $(PEER)-monitor/.installed
 SITE := .venv-site
 SITE_STAMP := $(SITE)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients lab dist dist-check site stub stub-check stub-host stub-suite stub-sizes
+.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients peer-monitor lab dist dist-check site web test-web stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +34,8 @@ help:
 	@echo "make lab       run the tests with a labgrid coordinator and exporters, in .venv-lab"
 	@echo "make soak      run the full-size fault and fuzz tests (hours)"
 	@echo "make dist      build the wheels, the source archives and espwire.pyz"
+	@echo "make web       build the web page in build/web (needs node and npm)"
+	@echo "make test-web  test the web page in Chromium, after \`make web\`"
 	@echo "make site      build the documentation site in build/site"
 	@echo "make stub      compile the flasher stub for each chip and pack it (Debian's cross compilers)"
 	@echo "make docs      write the generated pages, the output of the commands in README.md and docs/guide, and the picture"
@@ -79,7 +83,14 @@ $(PEER_STAMP):
 	@$(PEER)/bin/python -m pip --disable-pip-version-check --quiet --no-input install esptool==$(PEER_VERSION)
 	@touch $@
 
-peer-clients: $(PEER_4) $(PEER_JS)
+peer-clients: $(PEER_4) $(PEER_JS) $(PEER_MONITOR)
+
+peer-monitor: $(PEER_MONITOR)
+
+$(PEER_MONITOR):
+	@$(PYTHON) -m venv --clear $(PEER)-monitor
+	@$(PEER)-monitor/bin/python -m pip --disable-pip-version-check --quiet --no-input install esp-idf-panic-decoder==1.5.0
+	@touch $@
 
 $(PEER_4):
 	@$(PYTHON) -m venv --clear $(PEER)-4.8.1
@@ -126,6 +137,15 @@ $(SITE_STAMP):
 		'mkdocs-material==9.8.*' 'mkdocstrings[python]==1.0.*' ruff
 	@touch $@
 
+# the web page, with Pyodide from npm
+web: $(STAMP)
+	@$(BIN)/python tools/make_web.py
+
+# in the Chromium of the system, driven by Playwright
+test-web: $(STAMP)
+	@$(BIN)/python -c "import playwright" 2>/dev/null || $(PIP) install -e '.[web-tests]'
+	ESPWIRE_WEB_TESTS=1 $(BIN)/python -m pytest tests/web $(PYTEST_ARGS)
+
 # each of them in an empty environment: what a user gets, how large that is, and whether it flashes a virtual chip
 dist-check: dist
 	@$(BIN)/python tools/check_dist.py
@@ -161,5 +181,5 @@ docs: generate
 	$(BIN)/python tools/terminal_picture.py
 
 clean:
-	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(CLIENTS) $(LAB) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(PEER)-monitor $(CLIENTS) $(LAB) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

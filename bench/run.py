@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codec_choice
 import default_rate
+import efuse
 import elf2image
 import engines
 import images
@@ -42,6 +43,7 @@ def main() -> None:
         elf2image,
         many_boards,
         secure,
+        efuse,
     ):
         bench.main()
 

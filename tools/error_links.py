@@ -5,11 +5,19 @@ from __future__ import annotations
 _NO_LOADER = "troubleshooting.md#the-loader-does-not-answer"
 _NO_PORT = "troubleshooting.md#the-port-cannot-be-opened"
 _POWER = "troubleshooting.md#insufficient-power"
+_REMOTE = "remote-ports.md#who-may-connect"
 _PINS = "wiring.md#reset-and-boot-pins"
 
 # error id → file and section under docs/guide
 LINKS = {
     "application-running": _NO_LOADER,
+    "address-not-allowed": _REMOTE,
+    "bad-token": _REMOTE,
+    "token-needed": _REMOTE,
+    "wrong-token": _REMOTE,
+    "no-espwire-server": "remote-ports.md#connecting",
+    "no-rfc2217": "remote-ports.md#connecting",
+    "sequence-refused": "remote-ports.md#reset-sequences-over-a-network",
     "backup-damaged": "backup.md#the-file",
     "backup-encryption": "backup.md#flash-encryption-secure-download-mode",
     "backup-partial": "backup.md#interruptions",

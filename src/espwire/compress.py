@@ -110,21 +110,28 @@ class Stream:
 
 
 class LzmaStream(Stream):
-    """An LZMA stream that a thread compresses ahead. ``size`` is None until the end was read."""
+    """An LZMA stream that a thread compresses ahead; without threads (a browser), ``read`` compresses what it needs.
+
+    ``size`` is None until the end was read.
+    """
 
     def __init__(self, data: bytes, form: LzmaForm) -> None:
-        self.size = None
+        self.size, self._size = None, len(data)
         self._ready: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
         self._held = bytearray()
         self._made = self._used = (
             0  # bytes of the stream that arrived here, and of the data in them
         )
         self._complete = self._closed = self._whole = False
-        threading.Thread(target=self._compress, args=(data, form), daemon=True).start()
+        self._pieces: Iterator[tuple[bytes, int]] | None = None  # to compress in ``read``
+        try:
+            threading.Thread(target=self._compress, args=(data, form), daemon=True).start()
+        except RuntimeError:
+            self._pieces = compress_lzma(data, form)
 
     def read(self, size: int) -> bytes:
         while len(self._held) < size and not self._complete:
-            piece, self._used = self._ready.get()
+            piece, self._used = self._take()
             self._complete = not piece
             if self._complete and not self._whole:
                 raise DataError("the data could not be compressed", hint="Use --no-compress.")
@@ -135,6 +142,14 @@ class LzmaStream(Stream):
         if self._complete and not self._held:
             self.size = self._made
         return part
+
+    def _take(self) -> tuple[bytes, int]:
+        """The next piece; an empty one at the end."""
+        if self._pieces is None:
+            return self._ready.get()
+        piece = next(self._pieces, None)
+        self._whole = piece is None
+        return (b"", self._size) if piece is None else piece
 
     def find_done(self, sent: int) -> int:
         return sent * self._used // self._made if self._made else 0

@@ -248,6 +248,7 @@ CONSENTS: dict[str, str] = {
     "plaintext": "write plain data to a chip that reads only encrypted flash",
     "no-flash-key": "have the chip encrypt although its eFuses hold no usable key for it",
     "encrypting-disabled": "have the chip encrypt although its eFuses disable encrypting downloads",
+    "encrypting-unreliable": "have a chip encrypt whose revision is reported to do that wrongly",
     "encryption-off": "write what a key file encrypts to a chip whose flash encryption is off",
     "unproven-key": "write with a key file that the bootloader in flash does not prove to be the chip's",
     "wrong-chip-image": "write a boot image for another chip",
@@ -258,6 +259,7 @@ CONSENTS: dict[str, str] = {
     "unsigned-image": "write an unsigned image to a chip with secure boot enabled",
     "untrusted-key": "write an image that is signed by keys which the chip's eFuses do not trust",
     "revoked-key": "write an image that is signed by revoked keys only",
+    "bootloader-size": "write a signed bootloader that is too large for the ROM, or reaches the partition table",
     "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
     "rom-ram": "load a program over the RAM that the ROM uses itself",
     "outside-build": "read and flash a file that a build names outside its own folder",
@@ -281,6 +283,7 @@ CONSENTS: dict[str, str] = {
     "efuse-no-flash-power": "enable Secure Download Mode where that leaves the flash without power",
     "efuse-digest-scheme": "burn the digest of a key whose signatures the chip cannot check",
     "efuse-unproven": "take a key block that cannot be read back for one that holds the given key",
+    "aggressive-revoke": "have one image with a wrong signature revoke its key for ever",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 

@@ -53,7 +53,7 @@ ABOVE = {
     "monitor": {"chips", "device", "flash", "image", "protocol", "secure", "transport", "virtual"},
     "device": {"chips", "image", "protocol", "secure", "transport"},
     "secure": {"chips", "device", "image", "protocol", "transport"},
-    "image": {"chips", "device", "protocol", "transport", "virtual"},
+    "image": {"chips", "device", "protocol", "transport"},
     "transport": {"chips", "image", "protocol", "secure"},
 }
 

@@ -24,9 +24,13 @@ PROGRAMS = ("espwire", "esptool.py")
 COMMENT = re.compile(r"<!--\s*(not run|exit|virtual|file):?\s*(.*?)\s*-->")
 FENCE = re.compile(r"(?P<indent> *)```(?P<tag>[\w-]*)\s*$")
 HIDDEN = re.compile(rf"(    |\t)(\$ )?({'|'.join(map(re.escape, PROGRAMS))}|esptool) ")
-PORT = re.compile(r"/dev/(tty|cu)[\w.-]+|COM\d+|PORT|(socket|rfc2217)://\S+")
+PORT = re.compile(r"/dev/(tty|cu)[\w.-]+|COM\d+|PORT|(socket|rfc2217|espwire)://\S+")
 DEFAULT_CHIP = "esp32c3"
-ENDLESS = (("monitor",), ("virtual", "serve"))  # parsed only: they wait for keys and clients
+ENDLESS = (
+    ("monitor",),
+    ("virtual", "serve"),
+    ("serve-port",),
+)  # parsed only: they wait for keys and clients
 
 
 class BadPage(Exception):

@@ -360,19 +360,33 @@ def test_a_reset_by_lines_needs_only_the_port(
 
 
 @pytest.mark.parametrize("program", ["esp_rfc2217_server.py", "esp_rfc2217_server"])
-def test_programs_to_come_answer_in_one_line(
-    program: str, capsys: pytest.CaptureFixture[str]
+def test_the_port_server_has_the_peers_options_and_exit_codes(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = pytest.importorskip("espwire_compat.later").answer
-    for line in ([], ["summary"], ["-p", "/dev/ttyUSB0", "dump"]):
-        assert answer(program, line) == 2
-        said = capsys.readouterr()
-        assert not said.out
-        assert len(said.err.splitlines()) == 1
-        assert re.match(rf"error: {re.escape(program)} .*\[not-yet\]; hint: use ", said.err)
-    for line in (["version"], ["--version"]):
-        assert answer(program, line) == 0
-        assert capsys.readouterr().out == f"espwire {espwire.__version__}\n"
-    for line in (["-h"], ["--help"], ["summary", "--help"]):
-        assert answer(program, line) == 0
-        assert capsys.readouterr().out.startswith(f"Usage: {program} ")
+    main = pytest.importorskip("espwire_compat.rfc2217_server").main
+    served = []
+    monkeypatch.setattr(
+        "espwire.serve.server.serve_ports",
+        lambda sources, options, **_: served.append((sources[0].name, options)),
+    )
+    assert main(["-p", "4000", "--r0", "-v", "-v", "virtual:esp32c3"], program) == 0
+    name, options = served[0]
+    assert (name, options.host, options.first) == ("virtual:esp32c3", "0.0.0.0", 4000)
+    assert (options.long_reset, options.token) == (True, None)
+    assert "warning: listening on all addresses" in capsys.readouterr().err
+    assert main(["--localport=4001", "virtual:esp32c3"], program) == 0
+    assert (served[1][1].first, served[1][1].long_reset) == (4001, False)
+    for line, code in (([], 2), (["-h"], 0), (["--version"], 0)):
+        assert main(line, program) == code
+        assert capsys.readouterr().out.startswith((f"Usage: {program} ", "espwire "))
+    for line in (["-p", "70000", "x"], ["--oops"], ["a", "b"]):
+        assert main(line, program) == 2
+        assert re.match(r"error: .* \[usage\]\nhint: ", capsys.readouterr().err)
+
+
+def test_the_port_server_ends_with_1_if_the_port_cannot_be_opened(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main = pytest.importorskip("espwire_compat.rfc2217_server").main
+    assert main(["-p", "0", "/dev/none-of-that-name"], "esp_rfc2217_server.py") == 1
+    assert "[port-not-found]" in capsys.readouterr().err

@@ -261,6 +261,9 @@ def test_trust_leaves_out_the_check_of_what_has_not_changed_and_no_more(board):
         "write-flash", "0x10000", old, "--diff-with", old, "--trust-flash-content"
     )
     assert (code, events[-1]["data"]["verified"]) == (0, False)
+    assert events[-1]["text"].startswith(
+        "Done: 1 file, 16,384 bytes; nothing had to be written. Not checked: old.bin."
+    )
     assert set(board.flash) <= {0xFF}, "it was trusted, and nothing was written"
     code, events = board.run(
         "write-flash", "0x10000", new, "--diff-with", old, "--trust-flash-content"

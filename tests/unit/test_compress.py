@@ -141,3 +141,20 @@ def test_python_without_lzma_is_recognized(monkeypatch: pytest.MonkeyPatch) -> N
     assert has_lzma()
     monkeypatch.setattr("espwire.compress.find_spec", lambda name: None)
     assert not has_lzma()
+
+
+def test_without_threads_the_stream_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(range(256)) * 700
+    threaded = LzmaStream(data, FOR_RISCV)
+    expected = threaded.read(1 << 20)
+
+    def fail(thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", fail)
+    stream = LzmaStream(data, FOR_RISCV)
+    pieces = []
+    while piece := stream.read(100):
+        pieces.append(piece)
+    assert b"".join(pieces) == expected
+    assert stream.size == len(expected) == threaded.size

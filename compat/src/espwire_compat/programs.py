@@ -45,9 +45,9 @@ def run(name: str) -> None:
 
         run_espsecure(name)
     else:
-        from espwire_compat.later import answer
+        from espwire_compat.rfc2217_server import run as run_server
 
-        sys.exit(answer(name, sys.argv[1:]))
+        run_server(name)
 
 
 def warn_of_other_module() -> None:

@@ -97,6 +97,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "monitor": Entry(
             "Show the chip's serial output and send what you type.", "monitor:monitor"
         ),
+        "decode": Entry(
+            "Explain the crashes in a saved log, and resolve its addresses.",
+            "decode:decode",
+            offline=True,
+        ),
         "chips": Entry("List the supported chips.", "about:chips", offline=True),
         "ports": Entry(
             "List serial ports and the boards likely connected to them.",
@@ -154,6 +159,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             offline=True,
         ),
         "virtual": Entry("Run virtual chips for any flashing tool.", offline=True),
+        "serve-port": Entry(
+            "Serve serial ports to other computers.", "serve_port:serve_port", offline=True
+        ),
+        "web": Entry("Serve the web page, and open it in the browser.", "web:web", offline=True),
         "completion": Entry(
             "Print the completion script for bash, zsh or fish.", "about:completion", offline=True
         ),
@@ -207,6 +216,10 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "status": Entry(
             "Show the security of a chip, and what is still open.", "secure_device:status"
         ),
+        "plan": Entry(
+            "Switch on secure boot or flash encryption in rehearsed, proven steps.",
+            "secure_plan:plan",
+        ),
         "generate-signing-key": Entry(
             "Create a private key for secure boot.",
             "secure_keys:generate_signing_key",
@@ -237,13 +250,14 @@ GROUPS: dict[str, dict[str, Entry]] = {
         ),
         "sign-data": Entry("Sign a file.", "secure_sign:sign_data", offline=True),
         "verify-signature": Entry(
-            "Check a signed file with a key.", "secure_sign:verify_signature", offline=True
+            "Check a signed file, or the images in flash, with a key.",
+            "secure_sign:verify_signature",
         ),
         "signature-info": Entry(
-            "Show the signatures in a file.", "secure_sign:signature_info", offline=True
+            "Show the signatures in a file or in flash.", "secure_sign:signature_info"
         ),
         "signature-info-v2": Entry(
-            "Same as signature-info; for old scripts.", "secure_sign:signature_info", offline=True
+            "Same as signature-info; for old scripts.", "secure_sign:signature_info"
         ),
         "digest-secure-bootloader": Entry(
             "Add the digest of secure boot version 1 to a bootloader.",
@@ -268,8 +282,19 @@ GROUPS: dict[str, dict[str, Entry]] = {
             "secure_debug:digest_public_key",
             offline=True,
         ),
+        "read-sdc-chip-info": Entry(
+            "Read what a debug certificate is made for (ESP32-S31).", "secure_debug:read_chip_info"
+        ),
+        "verify-sdc-certificate": Entry(
+            "Open debug interfaces with a certificate (ESP32-S31).",
+            "secure_debug:verify_certificate",
+        ),
     },
     "virtual": {
         "serve": Entry("Serve a virtual chip over TCP or a pty.", "virtual:serve", offline=True),
     },
+}
+# these are commands of esptool, where they are not in a group; help does not list them there
+UNGROUPED = {
+    name: GROUPS["secure"][name] for name in ("read-sdc-chip-info", "verify-sdc-certificate")
 }

@@ -177,7 +177,8 @@ _LIST = (
         variable="PORT",
         flags=("-p", "--port"),
         help="Port of the board: a device (/dev/ttyUSB0, COM3), a USB serial number, a known MAC address,"
-        " socket://HOST:PORT, rfc2217://HOST:PORT, labgrid://PLACE or virtual:CHIP?… Several boards: separated by commas."
+        " socket://HOST:PORT, rfc2217://HOST:PORT, espwire://HOST:PORT, labgrid://PLACE or virtual:CHIP?…"
+        " Several boards: separated by commas."
         " Default: the only connected board.",
         option={"metavar": "PORT"},
     ),

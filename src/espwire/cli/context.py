@@ -24,6 +24,7 @@ from espwire.errors import (
     TransportLost,
     WrongChip,
 )
+from espwire.transport.base import CancelToken
 
 if TYPE_CHECKING:
     from espwire.cli.config_files import Loaded
@@ -71,6 +72,7 @@ class Context:
     :param connected: an open device to work on; it stays open
     :param leave_connected: apply ``--stub``, ``--baud`` and ``--after`` to ``connected`` as well
     :param board: the port of the only board to work on, whatever the command line names
+    :param cancel: stops the command
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Context:
         connected: Device | None = None,
         leave_connected: bool = False,
         board: str = "",
+        cancel: CancelToken | None = None,
     ) -> None:
+        self.cancel = cancel or CancelToken()
         self.program, self.output = program or Program(), output or Output()
         self.options: dict[str, Any] = dict(options or {})
         self._stepped_down = False
@@ -452,7 +456,7 @@ class Context:
         """Wait a moment. If the port has another name now, use that. The name that the user gave comes first."""
         target = self._target
         if target is None or os.path.exists(self.get("port") or ""):
-            time.sleep(RETRY_PAUSE_S)
+            self.cancel.sleep(RETRY_PAUSE_S)
             return
         with suppress(PortNotFound):
             self.options["port"] = target.wait_back(RETRY_PAUSE_S).identity.path
@@ -485,6 +489,7 @@ class Context:
             settings=self.settings(),
             report=self.report,
             on_packet=self._observe_packets(),
+            cancel=self.cancel,
             stub=False,  # _prepare starts one if the command benefits
             history=None if self._is_virtual() else self.state,
         ) as device:

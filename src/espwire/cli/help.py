@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # the options that most people need; only the names of the others are listed
 OPTIONS = {
-    "-p, --port PORT": "/dev/ttyUSB0, COM3, rfc2217://…, socket://…, virtual:esp32c3 (default: the only connected board)",
+    "-p, --port PORT": "/dev/ttyUSB0, COM3, rfc2217://…, espwire://…, socket://…, virtual:esp32c3 (default: the only connected board)",
     "-c, --chip CHIP": "expected chip: esp8266, esp32, esp32s2 … (default: auto-detect)",
     "-b, --baud N": "highest baud rate for data (default: the fastest that works)",
     "--before, -a, --after WAY": "how to reset into download mode, and what to do with the chip at the end",
@@ -109,7 +109,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "read-mac": ("read-mac", "-q -p /dev/ttyUSB0 read-mac"),
     "chip-id": ("chip-id",),
     "get-security-info": ("get-security-info",),
-    "monitor": ("monitor", "-b 74880 monitor --reset", "monitor --log boot.log"),
+    "monitor": (
+        "monitor",
+        "monitor --baud auto --reset",
+        "monitor --log boot.log --elf app.elf",
+        "monitor --filter 'wifi:W *:I'",
+    ),
+    "decode": ("decode boot.log", "decode boot.log --elf app.elf -o decoded.log"),
     "chips": ("chips", "chips esp32c3 esp32c6"),
     "ports": ("ports", "ports --port-filter vid=0x303A"),
     "read-mem": ("read-mem 0x60008000",),
@@ -170,6 +176,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "secure sign-data -v 2 -k key.pem -o app-signed.bin app.bin",
     ),
     "secure status": ("-p /dev/ttyUSB0 secure status",),
+    "secure plan": (
+        "-c esp32c3 secure plan secure-boot-v2 --key key.pem --mode development",
+        "-p /dev/ttyUSB0 secure plan flash-encryption,secure-boot-v2 --key key.pem --key flash.key --mode release build",
+    ),
     "secure generate-signing-key": (
         "secure generate-signing-key -v 2 --scheme ecdsa256 key.pem",
         "secure generate-signing-key -v 2 --passphrase key.pem",
@@ -187,8 +197,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "secure sign-data -v 2 -k first.pem -k second.pem app.bin",
         "secure sign-data -v 2 --pub-key public.pem --signature app.sig app.bin",
     ),
-    "secure verify-signature": ("secure verify-signature -v 2 -k public.pem app-signed.bin",),
-    "secure signature-info": ("secure signature-info app-signed.bin",),
+    "secure verify-signature": (
+        "secure verify-signature -v 2 -k public.pem app-signed.bin",
+        "secure verify-signature -v 2 -k public.pem --at ota_0",
+    ),
+    "secure signature-info": (
+        "secure signature-info app-signed.bin",
+        "secure signature-info --at bootloader --key flash.key",
+    ),
     "secure signature-info-v2": ("secure signature-info-v2 app-signed.bin",),
     "secure digest-secure-bootloader": (
         "secure digest-secure-bootloader -k boot.key bootloader.bin",
@@ -203,13 +219,20 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "secure generate-sdc-certificate -k key.pem --mac 00:11:22:33:44:55 --enable-jtag",
     ),
     "secure digest-sdc-public-key": ("secure digest-sdc-public-key -k key.pem -o digest.bin",),
+    "secure read-sdc-chip-info": ("secure read-sdc-chip-info -o chip_info.bin",),
+    "secure verify-sdc-certificate": ("secure verify-sdc-certificate certificate.bin",),
     "virtual": ("virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",),
     "virtual serve": (
         "virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",
         "virtual serve esp32 --pty",
     ),
+    "serve-port": (
+        "serve-port /dev/ttyUSB0",
+        "serve-port /dev/ttyUSB0 /dev/ttyUSB1 --listen 192.168.1.5:2217 --token-file lab.token",
+    ),
     "demo": ("demo", "demo --no-pace"),
     "completion": ("completion bash", "completion zsh"),
+    "web": ("web", "web espwire-web-0.1.0.zip --no-browser"),
     "version": ("version", "--version"),
 }
 

@@ -1,4 +1,4 @@
-"""Suggests a command for an unknown name: the one that is probably meant, or what to use until it exists.
+"""Suggests a command for an unknown name: the one that is probably meant.
 
 The values of COMMANDS and GROUP_COMMANDS are command lines; tests/unit/cli/test_help.py checks them.
 """
@@ -12,9 +12,6 @@ from collections.abc import Mapping, Sequence
 import click
 
 from espwire.cli.ports import is_port
-from espwire.errors import UsageError
-
-BRIDGE = "`esp_rfc2217_server` of esptool"
 
 
 def _by_name(table: Mapping[str, str]) -> dict[str, str]:
@@ -26,6 +23,7 @@ def _by_name(table: Mapping[str, str]) -> dict[str, str]:
 COMMANDS = _by_name(
     {
         "flash PATH": "upload burn program deploy download install update",
+        "serve-port PORT": "rfc2217 rfc2217-server esp-rfc2217-server bridge share proxy",
         "write-flash ADDRESS FILE": "write write-bin flash-write put",
         "verify-flash ADDRESS FILE": "verify compare check flash-verify",
         "read-flash 0 ALL FILE": "read dump save get flash-read",
@@ -41,6 +39,7 @@ COMMANDS = _by_name(
         "ports": "list ls devices boards list-ports port scan",
         "chips": "list-chips targets supported",
         "monitor": "serial term terminal console miniterm minicom log logs screen watch",
+        "decode": "backtrace addr2line panic crash stacktrace symbolize",
         "reset": "restart reboot hard-reset power-cycle",
         "run": "start boot go execute exec",
         "read-mem ADDRESS": "peek read-reg read-register mem",
@@ -140,11 +139,6 @@ GROUP_COMMANDS = {
         }
     ),
 }
-# what espwire does not have yet: its name and what to use until then → names of commands
-_LATER = {
-    ("port server", BRIDGE): ("rfc2217 esp-rfc2217-server bridge share proxy"),
-}
-LATER = {name: later for later, names in _LATER.items() for name in names.split()}
 FILES = (".bin", ".elf", ".hex", ".uf2", ".json", ".srec", ".s19", ".ino")
 
 
@@ -166,14 +160,6 @@ def unknown_command(
     program = ctx.find_root().info_name or "espwire"
     group = (ctx.info_name or "") if ctx.parent is not None else ""
     plain = name.replace("_", "-").lower()
-    if not group and plain in LATER:
-        subject, instead = LATER[plain]
-        return UsageError(
-            f"{name} is not available yet: espwire has no {subject}",
-            hint=f"Until then, use {instead.format(program=program)}.",
-            code="not-yet",
-            command=name,
-        )
     message = f"unknown command {name!r}" + (f" of {group}" if group else "")
     return CommandError(message, ctx, _find_hint(name, plain, names, suggestions, program, group))
 

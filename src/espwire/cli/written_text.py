@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from espwire.blob import Blob
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
@@ -43,6 +44,10 @@ def report_written(
         text = f"Done: {files} verified, of which {plan.written:,} had to be written.{erased}"
     elif not unchecked:
         text = f"Done: {files} written and verified."
+    elif plan is not None and plan.written < size:  # the rest is trusted to be in flash
+        amount = f"{plan.written:,} bytes" if plan.written else "nothing"
+        names = ", ".join(map(escape, unchecked))
+        text = f"Done: {files}; {amount} had to be written. Not checked: {names}."
     else:
         extent = (
             "not" if len(unchecked) == sum(bool(blob.data) for blob in blobs) else "only partly"

@@ -149,6 +149,11 @@ class Loader:
         self._hides = False
 
     @property
+    def round_trip(self) -> float:
+        """Seconds that the network adds to each reply."""
+        return self.transport.info.round_trip
+
+    @property
     def text(self) -> str:
         """What came and was not a reply: boot messages, panics, noise. At most 64 KiB, printable characters only."""
         return self._matcher.text
@@ -253,7 +258,7 @@ class Loader:
             self._log(packet)
             now = self.transport.now()
             self.transport.write(slip.END + slip.encode(packet), now + self.settings.timing.write)
-            pause = PAUSE_BETWEEN_SYNCS if left else 0.0
+            pause = (PAUSE_BETWEEN_SYNCS if left else 0.0) + self.round_trip
             value = self._receive_sync_value(self.transport.now() + seconds + pause)
             if value is not None:
                 self._matcher.advance(Input.DONE)
@@ -279,7 +284,7 @@ class Loader:
         """As ``abort``, once; whether our stub answers within ``seconds``."""
         token = next(_TOKENS)
         self.send(Abort(token).packet(), ends=2)
-        deadline = self.transport.now() + seconds
+        deadline = self.transport.now() + seconds + self.round_trip
         while (left := deadline - self.transport.now()) > 0:
             reply = self.receive(StubOp.ABORT, left)
             if reply is not None and reply.body == b"\0\0" and reply.value == token:
@@ -374,6 +379,7 @@ class Loader:
 
     def drain_input(self, quiet: float = QUIET, longest: float = 1.0) -> None:
         """Read until nothing has come for ``quiet`` seconds, at most ``longest``. Replies are dropped, text is kept."""
+        quiet, longest = quiet + self.round_trip, longest + self.round_trip
         deadline = self.transport.now() + longest
         self._discard()
         while (left := deadline - self.transport.now()) > 0 and self.listen(min(quiet, left)):
@@ -396,9 +402,8 @@ class Loader:
         frames = self._take_deferred() + slip.encode(packet)
         self.transport.write(frames, self.transport.now() + self.settings.timing.write)
         seconds = self.settings.timing.default if timeout is None else timeout
-        reply = self._await_reply(
-            op, self.transport.now() + seconds + len(frames) * BITS_PER_BYTE / self.baud
-        )
+        on_the_way = len(frames) * BITS_PER_BYTE / self.baud + self.round_trip
+        reply = self._await_reply(op, self.transport.now() + seconds + on_the_way)
         if reply is None:
             self._matcher.advance(Input.LOST)
             self.lost += 1
@@ -442,9 +447,9 @@ class Loader:
         if reply is None:
             return None
         while matcher.state is State.RESYNCING and matcher.sync_replies_due >= SYNC_REPLIES:
-            if self._await_reply(Op.SYNC, self.transport.now() + QUIET) is None:
+            if self._await_reply(Op.SYNC, self.transport.now() + QUIET + self.round_trip) is None:
                 break  # replies to an earlier SYNC were lost
-        deadline = self.transport.now() + self.settings.timing.sync
+        deadline = self.transport.now() + self.settings.timing.sync + self.round_trip
         for _ in range(SYNC_REPLIES - 1):
             if reply is None or reply.value:
                 break
@@ -458,7 +463,7 @@ class Loader:
         deadline = self.transport.now() + 1.0  # a chip may go on talking
         self._discard()
         while self._matcher.state is State.REFUSED and self.transport.now() < deadline:
-            if not self.listen(QUIET):
+            if not self.listen(QUIET + self.round_trip):
                 break
         if self._matcher.state is State.REFUSED:
             self._matcher.advance(Input.DONE)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from espwire.errors import Cancelled, TransportError, UsageError
-from espwire.transport.base import Transport, TransportInfo
+from espwire.transport.base import SequencePlayer, Transport, TransportInfo
 
 Before = Literal["default-reset", "usb-reset", "no-reset", "no-reset-no-sync"]
 After = Literal["hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset"]
@@ -141,6 +141,23 @@ def parse_sequence(text: str) -> Sequence:
     return tuple(steps)
 
 
+def build_text(steps: Sequence) -> str:
+    """The text that ``parse_sequence`` turns into these steps.
+
+    >>> build_text((Step(dtr=True, rts=False), Step(wait=0.05), Step(dtr=False)))
+    'U1,0|W0.05|D0'
+    """
+    return "|".join(map(_build_word, steps))
+
+
+def _build_word(step: Step) -> str:
+    if step.dtr is not None and step.rts is not None:
+        return f"U{step.dtr:d},{step.rts:d}"
+    if step.dtr is not None:
+        return f"D{step.dtr:d}"
+    return f"W{step.wait:g}" if step.rts is None else f"R{step.rts:d}"
+
+
 def find_or_parse(text: str, info: TransportInfo, reset_delay: float = RESET_DELAY_S) -> Sequence:
     """A sequence by its name or in the small language.
 
@@ -180,10 +197,14 @@ def play(
 ) -> None:
     """Play the steps. If this is interrupted, the lines are released.
 
-    :param hold: replaces the wait that ``find_hold`` finds: called with its seconds, may return earlier
+    :param hold: replaces the wait that ``find_hold`` finds: called with its seconds, may return earlier; not used where
+        the other end of a network plays the sequence
     """
     held = find_hold(steps) if hold is not None else None
     try:
+        if isinstance(transport, SequencePlayer):
+            transport.play_sequence(build_text(steps), sum(step.wait for step in steps))
+            return
         for at, step in enumerate(steps):
             if step.wait and hold is not None and at == held:
                 hold(step.wait)

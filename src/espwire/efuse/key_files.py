@@ -44,7 +44,7 @@ def read_digests(planner: Planner, words: Sequence[str]) -> list[Key]:
         if len(words) != 1:
             raise UsageError("give one KEYFILE", hint="Write burn-key-digest KEYFILE.")
         only = digests[0]
-        _require_support(planner, only)
+        require_digest_support(planner.before, only)
         named = only.name if only.block is not None else data.key_blocks[0]
         purpose = "" if only.block is not None else only.name
         return [Key(named, _digest(planner, words[0]), purpose)]
@@ -93,11 +93,11 @@ def _digest(planner: Planner, path: str) -> bytes:
     from espwire.secure.keys import parse_public_key
 
     public = parse_public_key(read_file(path, limit=KEY_LIMIT), path)
-    planner.dangers += _judge_scheme(planner.before, public.scheme)
+    planner.dangers += judge_scheme(planner.before, public.scheme)
     return public.digest()
 
 
-def _judge_scheme(state: FuseState, scheme: Scheme) -> list[Finding]:
+def judge_scheme(state: FuseState, scheme: Scheme) -> list[Finding]:
     """What is wrong with a kind of key for secure boot."""
     data, name = state.data, scheme.name
     first = data.digest_scheme_revisions.get(name, 0)
@@ -106,16 +106,15 @@ def _judge_scheme(state: FuseState, scheme: Scheme) -> list[Finding]:
             f" before revision v{first // 100}.{first % 100}" if name in data.digest_schemes else ""
         )
         text = f"secure boot of {data.name} cannot check {scheme.title} signatures{since}"
-        return [build_fatal("efuse-digest-scheme", text)]
+        return [build_fatal("efuse-digest-scheme", text, by_name_only=True)]
     if name in data.weak_digest_schemes:
         text = f"secure boot of {data.name} accepts some invalid ECDSA signatures (AR2026-006)"
         return [Finding("efuse-weak-ecdsa", text)]
     return []
 
 
-def _require_support(planner: Planner, purpose: Purpose) -> None:
+def require_digest_support(state: FuseState, purpose: Purpose) -> None:
     """:raises DeviceError: the chip's revision or coding scheme does not support the purpose"""
-    state = planner.before
     if purpose.min_revision is not None and state.revision < purpose.min_revision:
         raise build_refusal(
             f"{purpose.name} needs revision {purpose.min_revision} of {state.data.name}",

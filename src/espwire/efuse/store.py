@@ -77,13 +77,17 @@ class VirtualStore:
         ]
         return full.change(blocks)
 
+    def read_burned(self) -> FuseState:
+        """What is burned, also where software reads zeros."""
+        return FuseState(self.data.id, self.burned, outside=self._outside())
+
     def program(self, block: Block, bits: int) -> None:
         """Burn, and write the file if there is one.
 
         :raises DeviceError: code ``efuse-second-burn``: coded data is there already, and differs
         :raises FileError: the file cannot be written; nothing is burned then
         """
-        full = FuseState(self.data.id, self.burned, outside=self._outside())
+        full = self.read_burned()
         bits &= ~self._protected(full, block)
         old, errors = self.burned[block.id], dict(self.errors)
         damaged = has_error(full, block)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -186,21 +187,12 @@ class ResumableRead:
         """Read the blocks, and store each once it is complete."""
         name = os.path.basename(self.partial.path.removesuffix(PARTIAL))
         total = sum(end - start for start, end in blocks)
-        began, shown = self.device.transport.now(), -PROGRESS_STEP
-
-        def progress(done: int) -> None:
-            nonlocal shown
-            done += before
-            if done >= shown + PROGRESS_STEP or (done == total and shown < total):
-                shown = done
-                self.report(Progress(task="read", name=name, done=done, total=total))
-
-        before = 0
-        progress(0)
+        began, before = self.device.transport.now(), 0
+        progress = _report_progress(self.report, name, total)
         self.device.tune_line("read", total // PACKED_SHARE)
         for start, end in join_ranges(blocks):
             pieces = self.device.backend.read(
-                start, end - start, progress=progress, report=self.report
+                start, end - start, progress=partial(progress, before), report=self.report
             )
             with closing(pieces):
                 for address, data in _cut(pieces, list_blocks(start, end)):
@@ -212,6 +204,24 @@ class ResumableRead:
         seconds = self.device.transport.now() - began
         done = Finished(task="read", name=name, size=self.read, seconds=seconds, address=self.start)
         self.report(done)
+
+
+def _report_progress(report: Report, name: str, total: int) -> Callable[[int, int], None]:
+    """A function that reports how far a read is: bytes of earlier ranges, and of the one that is being read.
+
+    It reports in steps, and nothing for a piece that is read again.
+    """
+    shown = -PROGRESS_STEP
+
+    def progress(before: int, done: int) -> None:
+        nonlocal shown
+        done += before
+        if done >= shown + PROGRESS_STEP or (done == total and shown < total):
+            shown = done
+            report(Progress(task="read", name=name, done=done, total=total))
+
+    progress(0, 0)
+    return progress
 
 
 def _cut(pieces: Iterable[bytes], blocks: Iterable[Block]) -> Iterator[tuple[int, bytes]]:
@@ -260,15 +270,8 @@ def _read(
 ) -> Generator[bytes, None, None]:
     """The bytes in pieces, with progress."""
     report = track(report, device.transport.now)
-    began, shown = device.transport.now(), 0
-
-    def progress(done: int) -> None:
-        nonlocal shown
-        if done >= shown + PROGRESS_STEP or done == size:  # not for a piece that is read again
-            shown = done
-            report(Progress(task="read", name=name, done=done, total=size))
-
-    report(Progress(task="read", name=name, done=0, total=size))
+    began = device.transport.now()
+    progress = partial(_report_progress(report, name, size), 0)
     device.tune_line("read", size // PACKED_SHARE)
     with closing(device.backend.read(address, size, progress=progress, report=report)) as pieces:
         for data in pieces:

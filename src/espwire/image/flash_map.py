@@ -177,7 +177,7 @@ def build_map(
 
     :param contents: recognised images and data, without names
     """
-    areas = _find_areas(table, table_offset, contents, boot)
+    areas = _find_areas(size, table, table_offset, contents, boot)
     areas = [replace(area, used=_measure_used(area, filled)) for area in areas]
     areas.sort(key=lambda area: (area.offset, area.end))
     areas = _mark_overlaps(areas)
@@ -210,6 +210,7 @@ def _find_notes(
 
 
 def _find_areas(
+    flash_size: int,
     table: PartitionTable | None,
     table_offset: int,
     contents: Sequence[Area],
@@ -223,6 +224,10 @@ def _find_areas(
     for content in contents:
         if not any(row.offset <= content.offset < row.end for row in rows):
             size = align_up(content.size, SECTOR)
+            if flash_size - content.offset < size:
+                size = max(0, flash_size - content.offset)
+                detail = join_details([content.detail, "its image exceeds the flash"])
+                content = replace(content, detail=detail)  # noqa: PLW2901
             areas.append(replace(content, name=content.kind, size=size))
     return areas
 

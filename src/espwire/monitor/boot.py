@@ -17,15 +17,78 @@ NOISE_WINDOW = 96  # characters examined together
 # one unreadable character in so many is noise: at a wrong rate it is every second one
 NOISE_SHARE = 4
 _MODE_LINE = re.compile(r"\bboot(?: mode)?:")
+# lines of ROMs and of ESP-IDF's bootloader after which nothing starts, and what they mean
+_REFUSALS = (
+    (
+        re.compile(r"invalid header: 0x(?!f{8}\b)|flash read err, 1000"),
+        "no image is where the bootloader belongs; with flash encryption, it is plaintext or encrypted with another key",
+    ),
+    (
+        re.compile(r"invalid header: 0xf{8}\b"),
+        "the flash is blank where the bootloader belongs",
+    ),
+    (
+        re.compile(r"secure boot check fail"),
+        "secure boot version 1: the digest in flash is not that of this bootloader",
+    ),
+    (
+        re.compile(r"secure boot verification failed"),
+        "secure boot version 2: the bootloader has no valid signature by a key that this chip trusts",
+    ),
+    (
+        re.compile(r"partition 0 invalid magic number"),
+        "the partition table is not where the bootloader reads it; with flash encryption, it must be encrypted",
+    ),
+    (
+        re.compile(r"signature verification failed"),
+        "the application has no valid signature by a key that this chip trusts",
+    ),
+    (
+        re.compile(r"security version is \d+, below"),
+        "anti-rollback: the application is older than the eFuse SECURE_VERSION allows",
+    ),
+    (
+        re.compile(r"image at 0x[0-9a-f]+ has invalid magic byte"),
+        "no image is where the application belongs; with flash encryption, it must be encrypted",
+    ),
+)
+
+
+# literal text, of which each of these lines has some
+REFUSAL_KEYS = (
+    "invalid header",
+    "flash read err",
+    "secure boot",
+    "invalid magic",
+    "signature verification",
+    "security version",
+)
+
+
+class RefusalWatcher:
+    """Explains why a chip refuses its firmware, once, however often the chip repeats it."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def feed(self, line: str) -> str | None:
+        """Return an explanation of a line."""
+        found = (text for pattern, text in _REFUSALS if pattern.search(line))
+        text = next(found, None)
+        if text is None or text == self._last:
+            return None
+        self._last = text
+        return text
 
 
 class BootWatcher:
-    """Explains a boot message once the line with the boot mode is complete."""
+    """Explains a boot message once the line with the boot mode is complete, and why a chip refuses its firmware."""
 
     def __init__(self, chip: Chip | None = None) -> None:
         self._chip = chip
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._line = ""
+        self._refusals = RefusalWatcher()
 
     def feed(self, token: Token) -> str | None:
         """Return an explanation if the token completes a boot message."""
@@ -36,6 +99,7 @@ class BootWatcher:
             self._lines.append(line)
             if _MODE_LINE.search(line):
                 return self._explain()
+            return self._refusals.feed(line)
         return None
 
     def clear(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from espwire.errors import Cancelled
 
@@ -15,6 +15,7 @@ TransportKind = Literal["uart", "usb-jtag", "usb-otg", "tcp", "virtual"]
 class TransportInfo:
     """What is known about the port. ``remote``: it belongs to a server, so the adapter behind it is unknown.
 
+    ``round_trip``: seconds until an answer comes over the network, on top of what a local port takes.
     ``warning``: what the user should know before the port is used.
     """
 
@@ -26,6 +27,7 @@ class TransportInfo:
     can_reset: bool = True
     can_change_baud: bool = True
     remote: bool = False
+    round_trip: float = 0.0
     warning: str = ""
 
 
@@ -94,3 +96,32 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close the port; closing it again has no effect."""
+
+
+@runtime_checkable
+class SequencePlayer(Protocol):
+    """A transport whose other end plays a whole reset sequence, so that the network does not change its timing."""
+
+    def play_sequence(self, text: str, seconds: float) -> None:
+        """Play a sequence and wait until it ends.
+
+        :param text: as for ``device.reset_sequences.parse_sequence``
+        :param seconds: how long it takes
+        """
+
+
+@runtime_checkable
+class LineControls(Protocol):
+    """What some ports can do besides the methods of ``Transport``; the values are those of RFC 2217 (``telnet.py``)."""
+
+    def set_format(self, option: int, value: int) -> int:
+        """Set data bits, parity or stop bits; 0 changes nothing. Returns what is in use."""
+
+    def set_flow_control(self, value: int) -> int:
+        """Set the flow control; 0 changes nothing. Returns what is in use."""
+
+    def set_break(self, *, on: bool) -> bool:
+        """Begin or end a break. Returns whether one is being sent."""
+
+    def read_modem_state(self) -> int | None:
+        """The signals CTS, DSR, RI and DCD as bits; None: the port has none."""

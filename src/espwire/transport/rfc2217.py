@@ -7,12 +7,14 @@ a server has not answered a request, the client no longer waits for answers of t
 
 from __future__ import annotations
 
+import dataclasses
 from math import isnan, nan
 from urllib.parse import parse_qsl, urlsplit
 
 from espwire.errors import TransportError, TransportLost, UsageError
 from espwire.transport import telnet
 from espwire.transport.base import CancelToken, TransportInfo
+from espwire.transport.handshake import parse_refusal
 from espwire.transport.tcp import TcpTransport, connect_socket, parse_socket_url
 
 GREETING_S = 3.0
@@ -52,9 +54,9 @@ def open_rfc2217(url: str, baud: int, cancel: CancelToken) -> Rfc2217Transport:
 class Rfc2217Transport:
     """A serial port of an RFC 2217 server. Call ``greet`` first."""
 
-    def __init__(self, tcp: TcpTransport) -> None:
+    def __init__(self, tcp: TcpTransport, decoder: telnet.Decoder | None = None) -> None:
         self._tcp = tcp
-        self._decoder = telnet.Decoder()
+        self._decoder = decoder or telnet.Decoder()
         self._inbox = bytearray()
         # request → whether to wait for its answer
         self._wait_for_answer = {telnet.SET_CONTROL: True, telnet.PURGE: True}
@@ -67,7 +69,8 @@ class Rfc2217Transport:
         :param wait_for_lines: wait for the answer whenever lines are set
         :raises TransportError: codes ``no-rfc2217``, ``baud-refused``
         """
-        deadline = self.now() + wait
+        began = self.now()
+        deadline = began + wait
         self._send(telnet.build_greeting(), deadline)
         while self._decoder.accepted is None and self.now() < deadline:
             self._pump(deadline - self.now())
@@ -77,7 +80,19 @@ class Rfc2217Transport:
                 hint="For a plain TCP socket, use socket:// instead.",
                 code="no-rfc2217",
             )
+        self.info = dataclasses.replace(self.info, round_trip=self.now() - began)
         self._wait_for_answer[telnet.SET_CONTROL] = wait_for_lines
+        self._configure(baud)
+        silent = [
+            name
+            for option, name in ((telnet.SET_CONTROL, "line changes"), (telnet.PURGE, "PURGE"))
+            if not self._wait_for_answer[option]
+        ]
+        if wait_for_lines and silent:
+            text = f"the server does not answer {' and '.join(silent)}; continuing without"
+            self.info = dataclasses.replace(self.info, warning=text)
+
+    def _configure(self, baud: int) -> None:
         for option, value in (
             (telnet.SET_DATA_SIZE, EIGHT_BITS),
             (telnet.SET_PARITY, NO_PARITY),
@@ -88,6 +103,10 @@ class Rfc2217Transport:
         self.set_baud(baud)
         self.set_lines(dtr=False, rts=False)
         self.discard_input()
+
+    def fileno(self) -> int:
+        """For a selector. Bytes may also have been received while a request was answered."""
+        return self._tcp.fileno()
 
     def read(self, timeout: float) -> bytes:
         """Return received bytes; empty after ``timeout``."""
@@ -141,6 +160,26 @@ class Rfc2217Transport:
             values.append(telnet.RTS_ON if rts else telnet.RTS_OFF)
         self._ask(telnet.SET_CONTROL, *(bytes((value,)) for value in values))
 
+    def set_format(self, option: int, value: int) -> int:
+        """Set data bits, parity or stop bits at the server; what it answers, or the value without an answer."""
+        answer = self._exchange(option, [bytes((value,))], ANSWER_S)
+        return answer[0] if answer else value
+
+    def set_flow_control(self, value: int) -> int:
+        """Set the flow control at the server; what it answers."""
+        answer = self._exchange(telnet.SET_CONTROL, [bytes((value,))], ANSWER_S)
+        return answer[0] if answer else telnet.NO_FLOW_CONTROL
+
+    def set_break(self, *, on: bool) -> bool:
+        """Begin or end a break at the server; whether it sends one."""
+        value = telnet.BREAK_ON if on else telnet.BREAK_OFF
+        answer = self._exchange(telnet.SET_CONTROL, [bytes((value,))], ANSWER_S)
+        return answer is not None and answer[:1] == bytes((telnet.BREAK_ON,))
+
+    def read_modem_state(self) -> int | None:
+        """The signals that the server has reported last."""
+        return self._decoder.modem_state
+
     def now(self) -> float:
         """The monotonic clock."""
         return self._tcp.now()
@@ -182,6 +221,8 @@ class Rfc2217Transport:
     def _pump(self, timeout: float) -> None:
         """Decode received bytes, and answer the server's negotiation."""
         self._inbox += self._decoder.feed(self._tcp.read(timeout))
+        if self._decoder.refusal is not None:
+            raise parse_refusal(self._decoder.refusal, self.info.name)
         if self._decoder.replies:
             replies = bytes(self._decoder.replies)
             self._decoder.replies.clear()

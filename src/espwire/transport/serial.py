@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from espwire.chips.index import OTG_PRODUCTS
 from espwire.errors import PortNotFound, TransportError, TransportLost
 from espwire.streams import wait_ready
+from espwire.transport import telnet
 from espwire.transport.base import CancelToken, TransportInfo, TransportKind
 from espwire.transport.open_errors import naming_pyserial, open_error
 
@@ -40,6 +41,13 @@ TERMIOS2 = struct.Struct("=4I20x2I")  # flags; line discipline and characters; r
 TCGETS2 = 0x802C542A  # Linux on x86, ARM and RISC-V; the call fails where the number differs
 # pseudo-terminals: TIOCEXCL would outlive a client that was killed
 SHARED = ("/dev/pts/", "/dev/ttys")
+
+# attribute of pyserial and its values, by option and value of RFC 2217
+FORMATS: dict[int, tuple[str, dict[int, int | float | str]]] = {
+    telnet.SET_DATA_SIZE: ("bytesize", {5: 5, 6: 6, 7: 7, 8: 8}),
+    telnet.SET_PARITY: ("parity", {1: "N", 2: "O", 3: "E", 4: "M", 5: "S"}),
+    telnet.SET_STOP_SIZE: ("stopbits", {1: 1, 2: 2, 3: 1.5}),
+}
 
 
 def kind_of(vid: int | None, pid: int | None) -> TransportKind:
@@ -78,6 +86,10 @@ class SerialTransport:
         except BaseException:
             self.close()
             raise
+
+    def fileno(self) -> int:
+        """For a selector; -1 where the system has none (Windows)."""
+        return self._fd
 
     def read(self, timeout: float) -> bytes:
         """Return received bytes; empty after ``timeout``."""
@@ -135,6 +147,46 @@ class SerialTransport:
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         """Set modem lines, both in one step on POSIX; no effect on a port without them."""
         self._set_lines(dtr=dtr, rts=rts)
+
+    def set_format(self, option: int, value: int) -> int:
+        """Set data bits, parity or stop bits; returns what is in use, also if the port refuses the value."""
+        attribute, values = FORMATS[option]
+        with contextlib.suppress(*self._failures):  # a missing ability is an answer
+            if value in values:
+                setattr(self._port, attribute, values[value])
+        in_use = getattr(self._port, attribute)
+        return next(number for number, setting in values.items() if setting == in_use)
+
+    def set_flow_control(self, value: int) -> int:
+        """Set the flow control; returns what is in use."""
+        with contextlib.suppress(*self._failures):
+            if value:
+                self._port.xonxoff = value == telnet.XON_XOFF
+                self._port.rtscts = value == telnet.HARDWARE
+        if self._port.rtscts:
+            return telnet.HARDWARE
+        return telnet.XON_XOFF if self._port.xonxoff else telnet.NO_FLOW_CONTROL
+
+    def set_break(self, *, on: bool) -> bool:
+        """Begin or end a break; whether the port sends one."""
+        try:
+            self._port.break_condition = on
+        except self._failures:
+            return False
+        return on
+
+    def read_modem_state(self) -> int | None:
+        """The signals; None: the port has none, such as a pseudo-terminal."""
+        port = self._port
+        try:
+            return (
+                telnet.CTS * port.cts
+                | telnet.DSR * port.dsr
+                | telnet.RI * port.ri
+                | telnet.DCD * port.cd
+            )
+        except self._failures:
+            return None
 
     def now(self) -> float:
         """The monotonic clock."""

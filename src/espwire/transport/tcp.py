@@ -20,6 +20,11 @@ SLICE = 0.05  # seconds between checks of the cancel token
 CHUNK = 0x10000
 IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY)
 MAX_HOST, MAX_LABEL = 253, 63
+LOCAL = ("localhost", "127.0.0.1", "::1")
+CONTAINER_HINT = (
+    "Check that the server is running. In a container, this address is the container itself: "
+    "use host.docker.internal or the name of the other computer."
+)
 MOST_DISCARDED = 256  # chunks: a server that never stops sending must not block discard_input
 
 
@@ -99,7 +104,9 @@ def connect_socket(host: str, port: int, cancel: CancelToken) -> socket.socket:
         reason = os.strerror(number)
     raise PortNotFound(
         f"cannot connect to {host}:{port}: {reason}",
-        hint="Check host and port, and that the server is running.",
+        hint=CONTAINER_HINT
+        if host in LOCAL
+        else "Check host and port, and that the server is running.",
         code="cannot-connect",
     )
 
@@ -130,6 +137,10 @@ class TcpTransport:
         self.info = TransportInfo(
             name=name, kind="tcp", can_reset=False, can_change_baud=False, remote=True
         )
+
+    def fileno(self) -> int:
+        """For a selector."""
+        return self._socket.fileno()
 
     def read(self, timeout: float) -> bytes:
         """Return received bytes; empty after ``timeout``."""

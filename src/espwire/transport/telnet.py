@@ -5,14 +5,24 @@ from __future__ import annotations
 IAC, DONT, DO, WONT, WILL, SB, SE = 255, 254, 253, 252, 251, 250, 240
 BINARY, SUPPRESS_GO_AHEAD, COM_PORT = 0, 3, 44
 SUPPORTED = (BINARY, SUPPRESS_GO_AHEAD, COM_PORT)  # options, in both directions
+SIGNATURE = 0
 SET_BAUD, SET_DATA_SIZE, SET_PARITY, SET_STOP_SIZE, SET_CONTROL, PURGE = 1, 2, 3, 4, 5, 12
 ANSWER = 100  # the server answers request n with n + 100
 NOTIFY_MODEM_STATE, SET_LINE_STATE_MASK, SET_MODEM_STATE_MASK = 7, 10, 11
+SUSPEND_SERVER, RESUME_SERVER = 8, 9  # from the client: stop sending, continue
 SUSPEND, RESUME = 8 + ANSWER, 9 + ANSWER  # from the server: stop sending, continue
-NO_FLOW_CONTROL, DTR_ON, DTR_OFF, RTS_ON, RTS_OFF = 1, 8, 9, 11, 12
-DTR_STATE, RTS_STATE = 7, 10  # requests for the state
-PURGE_RECEIVED = 1
+FLOW_STATE, NO_FLOW_CONTROL, XON_XOFF, HARDWARE = 0, 1, 2, 3
+BREAK_STATE, BREAK_ON, BREAK_OFF = 4, 5, 6
+DTR_STATE, DTR_ON, DTR_OFF, RTS_STATE, RTS_ON, RTS_OFF = 7, 8, 9, 10, 11, 12
+INBOUND_STATE, INBOUND_NONE, INBOUND_LAST = 13, 14, 19  # flow control of the other direction
+PURGE_RECEIVED, PURGE_SENT, PURGE_BOTH = 1, 2, 3
+# modem state: the signals; the same shifted by four is "has changed"
+CTS, DSR, RI, DCD = 0x10, 0x20, 0x40, 0x80
+SIGNALS = CTS | DSR | RI | DCD
 LONGEST_REQUEST = 1024  # longer ones are skipped
+MOST_ANSWERS = 1024  # kept until they are used
+# requests of espwire:// (transport/handshake.py); other servers and clients ignore them
+HELLO, PROVE, PLAY, REFUSE, IDENTITY = 90, 91, 92, 93, 94
 
 
 def escape(data: bytes) -> bytes:
@@ -39,15 +49,18 @@ def build_answer(option: int, value: bytes) -> bytes:
 class Decoder:
     """Separates data from Telnet commands, in chunks of any size.
 
-    ``answers`` collects COM-PORT answers as (option, value); the caller sends ``replies``; ``accepted`` is whether the
-    other side supports RFC 2217, None until it has answered; ``suspended`` is whether it has requested a pause.
+    ``oversized``: a request was longer than any valid one. ``answers`` collects COM-PORT answers as (option, value); the caller sends ``replies``; ``accepted`` is whether the
+    other side supports RFC 2217, None until it has answered; ``suspended`` is whether it has requested a pause;
+    ``modem_state``: the signals that a server has reported; ``refusal``: the value of REFUSE.
     """
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, bytes]] = []
         self.replies = bytearray()
         self.accepted: bool | None = None
-        self.suspended = False
+        self.suspended = self.oversized = False
+        self.modem_state: int | None = None
+        self.refusal: bytes | None = None
         self._rest = b""
         self._data = bytearray()
         self._sent = {(WILL, option) for option in SUPPORTED} | {
@@ -92,18 +105,29 @@ class Decoder:
             value += text[at:mark]
             at = mark + 2
             if text[mark + 1] != IAC:  # SE; nothing else is valid here
-                self._note_request(bytes(value))
+                if len(value) <= LONGEST_REQUEST:
+                    self._note_request(bytes(value))
+                else:
+                    self.oversized = True
                 return at
             value.append(IAC)
-        return 0 if len(text) - begin <= LONGEST_REQUEST else len(text)
+        if len(text) - begin <= LONGEST_REQUEST:
+            return 0
+        self.oversized = True
+        return len(text)
 
     def _note_request(self, value: bytes) -> None:
         if len(value) < 2 or value[0] != COM_PORT:
             return
         if value[1] in (SUSPEND, RESUME):
             self.suspended = value[1] == SUSPEND
+        elif value[1] == REFUSE + ANSWER:
+            self.refusal = value[2:]
+        elif value[1] == NOTIFY_MODEM_STATE + ANSWER:
+            self.modem_state = value[2] & SIGNALS if len(value) > 2 else None
         elif value[1] > ANSWER:
             self.answers.append((value[1] - ANSWER, value[2:]))
+            del self.answers[:-MOST_ANSWERS]
 
     def _negotiate(self, command: int, option: int) -> None:
         if option == COM_PORT and command in (DO, DONT):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from espwire.errors import UsageError
 from espwire.transport.base import CancelToken, Transport
 
-KINDS = "a device path (/dev/ttyUSB0, COM3), socket://host:port, rfc2217://host:port, labgrid://place or virtual:chip"
+KINDS = (
+    "a device path (/dev/ttyUSB0, COM3), socket://host:port, rfc2217://host:port, espwire://host:port,"
+    " labgrid://place or virtual:chip"
+)
 
 
 def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None = None) -> Transport:
-    """Open ``/dev/ttyUSB0``, ``COM3``, ``socket://host:port``, ``rfc2217://host:port`` or ``virtual:esp32c3``.
+    """Open ``/dev/ttyUSB0``, ``COM3``, ``virtual:esp32c3``, or a URL with ``socket``, ``rfc2217`` or ``espwire``.
 
     :param baud: the initial baud rate, where the port has one
     :param cancel: ends waits from another thread
@@ -35,10 +38,18 @@ def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None =
             transport = open_virtual(url, cancel)
             transport.set_baud(baud)
             return transport
+        case "webserial":
+            from espwire.transport.webserial import open_webserial
+
+            return open_webserial(url, baud, cancel)
         case "rfc2217":
             from espwire.transport.rfc2217 import open_rfc2217
 
             return open_rfc2217(url, baud, cancel)
+        case "espwire":
+            from espwire.transport.remote import open_remote
+
+            return open_remote(url, baud, cancel)
         case "labgrid":
             return _open_place(url, baud, cancel)
     raise UsageError(f"unknown kind of port {scheme!r}", hint=f"Use {KINDS}.", code="bad-port")

@@ -33,7 +33,10 @@ class Reason(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class BootText:
-    """Boot texts of a chip. ``reasons``: number and name of each reset reason."""
+    """Boot texts of a chip. ``reasons``: number and name of each reset reason.
+
+    ``bad_image``: no image is where the bootloader belongs; ``opening_v2``, ``refused_v1``, ``refused_v2``: secure boot.
+    """
 
     opening: str
     download_strap: int
@@ -47,6 +50,10 @@ class BootText:
     program_end: str = ""
     interpreter: bool = False
     wrong_mode: tuple[str, str] = ("USB_BOOT", "wait usb download\r\n")
+    bad_image: str = "invalid header: 0x{head}"
+    opening_v2: str = "Valid secure boot key blocks: {numbers}"
+    refused_v1: str = ""
+    refused_v2: str = "secure boot verification failed\r\nets_main.c 329 "
 
     def download(self, reason: Reason, strap: int | None = None) -> bytes:
         """Printed before download mode; ``strap`` overrides the usual strapping value."""
@@ -186,6 +193,10 @@ def find_boot_text(chip: Chip) -> BootText:
             program_end="flash read err, 631\r\nFalling back to built-in command interpreter.\r\nOK\r\n>",
             interpreter=True,
             wrong_mode=("HSPI_FLASH_BOOT", "flash read err, 1000\r\nets_main.c 371 \r\n"),
+            bad_image="flash read err, 1000\r\nets_main.c 371 ",
+            opening_v2="secure boot v2 enabled",
+            refused_v1="secure boot check fail\r\nets_main.c 371 ",
+            refused_v2="secure boot verification failed\r\nets_main.c 371 ",
         )
     log = chip.boot_log
     modes = log.other_modes or (UART0_MODE if chip.cpu.architecture == "riscv" else {})

@@ -6,6 +6,7 @@ when that is full. ``scheduler.py`` describes how time passes.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -31,6 +32,7 @@ from espwire.virtual.boot import (
 )
 from espwire.virtual.config import VirtualOptions
 from espwire.virtual.efuses import (
+    DEFAULT_FLASH_KEY,
     ChipConfig,
     find_divider,
     find_rom_clock,
@@ -38,7 +40,14 @@ from espwire.virtual.efuses import (
     security_info,
 )
 from espwire.virtual.faults import FIFO_BYTES, Faults
-from espwire.virtual.fuse_file import build_store, find_controller, is_set, read_words
+from espwire.virtual.fuse_file import (
+    build_store,
+    find_controller,
+    find_flash_key,
+    is_encrypting,
+    is_set,
+    read_words,
+)
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Ending, Program, Services
 from espwire.virtual.programs.runner import ProgramRunner
@@ -51,6 +60,7 @@ from espwire.virtual.spi import SpiController
 if TYPE_CHECKING:
     from espwire.efuse.store import VirtualStore
     from espwire.virtual.fuse_controller import FuseController
+    from espwire.virtual.secure_start import Start
 
 RECEIVE_BYTES = (
     FIFO_BYTES + 0x2000
@@ -114,8 +124,10 @@ class VirtualChip:
         self.rom = Rom(chip, self.registers, RomFlash(flash), self)
         self.rom.security_info = security_info(chip, config)
         self.rom.secure_download = config.secure_download
+        self.rom.mac_digest = hashlib.sha256((config.mac or b"")[::-1]).digest()
         self.text = find_boot_text(chip)
         self.overruns = 0
+        self._is_proven = False  # the firmware was checked when it started
         self.boots = 0
         self.note: Callable[[str], None] = lambda text: None  # for the user who runs the chip
         self._queue = EventQueue()
@@ -146,8 +158,10 @@ class VirtualChip:
         self._clear()
         if mask_rom is not None and options.boot == "download":
             self._start_rom(mask_rom, Reason.POWER_ON)
+        elif options.boot == "download":
+            self._enter(State.LOADER)
         else:
-            self._enter(State.LOADER if options.boot == "download" else State.APP)
+            self._start_app()
 
     @property
     def warning(self) -> str:
@@ -290,8 +304,8 @@ class VirtualChip:
         """Start a program in RAM, or (None) the one in flash; ``uploads``: address and size of each upload to RAM."""
         if entry is not None:
             self._start_program(entry, uploads)
-        elif self.has_app:
-            self._enter(State.APP)
+        elif self._is_guarded() or self.has_app:
+            self._start_app()
         else:
             self.send(self.text.program_end.encode())
             if self.text.interpreter:
@@ -316,6 +330,29 @@ class VirtualChip:
         """Whether an image begins where the ROM looks for one."""
         start = self.chip.flash.bootloader_offset
         return start < self.flash.part.size and self.flash.contents[start] == IMAGE_MAGIC
+
+    def _is_guarded(self) -> bool:
+        """Whether secure boot or flash encryption is on, and the chip's eFuse tables are known."""
+        security, words = self.chip.security, self.registers.words
+        at = (security.secure_boot, security.secure_boot_v1, security.secure_boot_v2)
+        on = any(is_set(bit, words) for bit in at) or is_encrypting(self.chip, words)
+        return on and bool(find_controller(self.chip))
+
+    def _start_guarded(self) -> Start:
+        """Decrypt and check what is in flash."""
+        from espwire.virtual.secure_start import FlashView, build_decrypt, start
+
+        store = self.fuses or build_store(self.chip, self.registers.words)
+        key = find_flash_key(store)
+        if not key and self.config.has_flash_key:
+            key = self.config.flash_key or DEFAULT_FLASH_KEY
+        contents = self.flash.contents
+        view = FlashView(
+            lambda address, size: bytes(contents[address : address + size]),
+            build_decrypt(store, key),
+            self.flash.part.size,
+        )
+        return start(self.text, store, view)
 
     def _build_fuses(self) -> FuseController:
         """The eFuse controller, at the first write to it."""
@@ -465,7 +502,23 @@ class VirtualChip:
             self.text.app(reason, straps.value) if app else self.text.wrong(reason, straps.value)
         )
         self._backlog.clear()
-        self._enter(State.APP if app else State.GONE)
+        if app:
+            self._start_app()
+        else:
+            self._enter(State.GONE)
+
+    def _start_app(self) -> None:
+        """Start what is in flash. With secure boot or flash encryption, it is decrypted and checked first."""
+        self._is_proven = False
+        if not self._is_guarded():
+            self._enter(State.APP)
+            return
+        result = self._start_guarded()
+        self.send(result.text.encode())
+        self._is_proven = result.app is not None
+        self._enter(State.APP if result.app is not None else State.GONE)
+        if result.app is None:
+            self._after(APP_LOG_S, lambda: self._restart(Reason.WATCHDOG))
 
     def _enter(self, state: State) -> None:
         self.state = state
@@ -489,7 +542,7 @@ class VirtualChip:
         head = bytes(self.flash.contents[start : start + 4])
         text = (
             f"I ({self.now * 1000:.0f}) app: running"
-            if self.has_app
+            if self._is_proven or self.has_app
             else f"invalid header: 0x{head[::-1].hex()}"
         )
         self.send(text.encode() + b"\r\n")

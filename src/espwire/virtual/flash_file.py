@@ -95,7 +95,7 @@ def _rename_new(temporary: str, path: Path) -> None:
             os.link(temporary, path, follow_symlinks=False)
     except FileExistsError:
         pass
-    except (OSError, NotImplementedError):  # a file system without hard links
+    except (OSError, NotImplementedError, AttributeError):  # a system without hard links
         if not os.path.lexists(path):
             os.rename(temporary, path)
 

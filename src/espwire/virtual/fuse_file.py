@@ -97,19 +97,19 @@ def read_words(store: VirtualStore) -> dict[int, int]:
 def find_flash_key(store: VirtualStore) -> bytes:
     """The flash encryption key as in a key file; empty: none is burned."""
     from espwire.efuse.danger import find_flash_keys
-    from espwire.efuse.state import FuseState
 
-    state = FuseState(store.data.id, store.burned)  # hidden or not
+    state = store.read_burned()
     for places in find_flash_keys(state):
         flags = (name for place in places for name in place.purpose.sets)
         if all(state.value_of(name) for name in flags):
-            parts = [_read_part(store, place) for place in places]
+            parts = [read_part(store, place) for place in places]
             if all(any(part) for part in parts):
                 return b"".join(parts)
     return b""
 
 
-def _read_part(store: VirtualStore, place: Place) -> bytes:
+def read_part(store: VirtualStore, place: Place) -> bytes:
+    """The bytes of a key, or of a part of one, as in a key file."""
     value = (store.burned[place.block.id] & place.mask) >> place.purpose.start
     data = value.to_bytes(place.mask.bit_count() // 8, "little")
     return data[::-1] if place.purpose.reverse else data
@@ -150,13 +150,9 @@ def read_config(
     chip: Chip, config: ChipConfig, words: Mapping[int, int], store: VirtualStore
 ) -> ChipConfig:
     """``config`` with what the eFuses hold; ``words`` is what software reads of them."""
-    from espwire.efuse.state import FuseState
-
-    full = FuseState(store.data.id, store.burned)
+    full = store.read_burned()
     identity = Identity(chip, KnownWords(lambda address: words.get(address, 0)))
     security, revision = chip.security, identity.revision()
-    count = security.flash_encryption
-    counted = 0 if count is None else extract(words.get(count.address, 0), count.shift, count.bits)
     flash_key, fields = find_flash_key(store), dict(config.fields)
     if store.path is None:  # made of the words that software reads
         flash_key = flash_key or config.flash_key
@@ -172,7 +168,7 @@ def read_config(
         secure_download=is_set(security.secure_download, words),
         secure_boot=is_set(security.secure_boot or security.secure_boot_v2, words),
         secure_boot_v1=is_set(security.secure_boot_v1, words),
-        flash_encryption=bool(counted.bit_count() % 2),
+        flash_encryption=is_encrypting(chip, words),
         key_purposes=tuple(
             extract(words.get(slot.address, 0), slot.shift, slot.bits)
             for slot in security.key_purpose_slots
@@ -183,3 +179,10 @@ def read_config(
 def is_set(at: BitAt | None, words: Mapping[int, int]) -> bool:
     """Whether a bit of the eFuses is set."""
     return at is not None and bool(words.get(at.address, 0) >> at.bit & 1)
+
+
+def is_encrypting(chip: Chip, words: Mapping[int, int]) -> bool:
+    """Whether flash encryption is on: its counter has an odd number of bits."""
+    at = chip.security.flash_encryption
+    count = 0 if at is None else extract(words.get(at.address, 0), at.shift, at.bits)
+    return bool(count.bit_count() % 2)

@@ -12,20 +12,19 @@ can block the server: sockets are never waited for, and a client that does not r
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import selectors
-import signal
 import socket
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportError, Unsupported
+from espwire.errors import Unsupported
 from espwire.transport import telnet
 from espwire.transport.base import CancelToken
+from espwire.transport.listening import CHUNK, ClientSocket, listen, show_address, stop_token
+from espwire.transport.rfc2217_server import Rfc2217Session, ServedPort
 from espwire.virtual.build import build_chip
 from espwire.virtual.chip import VirtualChip
 from espwire.virtual.config import VirtualOptions
@@ -65,7 +64,7 @@ class Bench:
 
     @baud.setter
     def baud(self, baud: int) -> None:
-        self.wire.set_baud(self._now(), baud)
+        self.wire.set_baud(self.read_clock(), baud)
 
     def set_lines(self, *, dtr: bool, rts: bool) -> None:
         """Set the client's modem lines.
@@ -78,17 +77,17 @@ class Bench:
         if dtr and rts and self.wire.has_baud:
             self._both_at = time.monotonic() + HOLD_S
         else:
-            self.wire.set_lines(self._now(), dtr=dtr, rts=rts)
+            self.wire.set_lines(self.read_clock(), dtr=dtr, rts=rts)
 
     def discard(self) -> None:
         """Discard what the chip has sent."""
-        now = self._now()
+        now = self.read_clock()
         self.wire.advance(now)
         self.wire.take(now)
 
     def exchange(self, data: bytes) -> bytes:
         """Send the client's bytes to the chip; returns what the chip has sent."""
-        now = self._now()
+        now = self.read_clock()
         if self._both_at is not None and time.monotonic() >= self._both_at:
             self._both_at = None
             self.wire.set_lines(now, dtr=True, rts=True)
@@ -114,12 +113,12 @@ class Bench:
         due = self.wire.next_event()
         if due is None:
             return POLL_S
-        return 0.0 if self._runs_ahead else min(POLL_S, max(0.0, due - self._now()))
+        return 0.0 if self._runs_ahead else min(POLL_S, max(0.0, due - self.read_clock()))
 
     @property
     def has_room(self) -> bool:
         """Whether the line has room for more data: a serial port accepts no more than it can send."""
-        return self.wire.sent_by < self._now() + LINE_ROOM_S
+        return self.wire.sent_by < self.read_clock() + LINE_ROOM_S
 
     @property
     def _runs_ahead(self) -> bool:
@@ -128,7 +127,8 @@ class Bench:
             self.chip.busy or (self.wire.pending and not self.chip.runs_freely)
         )
 
-    def _now(self) -> float:
+    def read_clock(self) -> float:
+        """The simulated time, which follows the real clock."""
         now = time.monotonic() - self._started + self._ahead
         if now > self._last + STEP_S:
             self._ahead -= now - self._last - STEP_S
@@ -166,11 +166,8 @@ def serve(
             note(chip.warning)
 
     try:
-        # load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub
-        from espwire.virtual.programs import stub_model, vendor_stub  # noqa: F401
-        from espwire.virtual.soc import program  # noqa: F401
-
-        with _stop_token(stop) as token:
+        load_models()
+        with stop_token(stop) as token:
             if tcp is not None:
                 _serve_tcp(Bench(chip, has_baud=rfc2217), tcp, listening, token, rfc2217=rfc2217)
             else:
@@ -180,22 +177,10 @@ def serve(
     return chip
 
 
-@contextlib.contextmanager
-def _stop_token(stop: CancelToken | None) -> Iterator[CancelToken]:
-    """The caller's token, or a token that the two signals cancel."""
-    if stop is not None or threading.current_thread() is not threading.main_thread():
-        yield stop or CancelToken()
-        return
-    token = CancelToken()
-    before = {
-        number: signal.signal(number, lambda *_: token.cancel())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield token
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def load_models() -> None:
+    """Load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub."""
+    from espwire.virtual.programs import stub_model, vendor_stub  # noqa: F401
+    from espwire.virtual.soc import program  # noqa: F401
 
 
 def _serve_tcp(
@@ -208,16 +193,13 @@ def _serve_tcp(
 ) -> None:
     host, port = address
     with (
-        _listen(host, port) as server,
+        listen(host, port) as server,
         contextlib.closing(
             _ClientQueue(bench, Rfc2217Client if rfc2217 else SocketClient)
         ) as queue,
     ):
-        server.setblocking(False)
-        shown = f"[{host}]" if ":" in host else host
-        announce(
-            f"listening on {'rfc2217' if rfc2217 else 'socket'}://{shown}:{server.getsockname()[1]}"
-        )
+        shown = show_address(host, server.getsockname()[1])
+        announce(f"listening on {'rfc2217' if rfc2217 else 'socket'}://{shown}")
         while not token.cancelled:
             queue.serve(server)
 
@@ -244,8 +226,8 @@ class _ClientQueue:
             for other in self.waiting:
                 selector.register(other, selectors.EVENT_READ)
             if client is not None:
-                events = (
-                    selectors.EVENT_READ * bench.has_room | selectors.EVENT_WRITE * client.has_more
+                events = selectors.EVENT_READ * bench.has_room | selectors.EVENT_WRITE * bool(
+                    client.unsent
                 )
                 if events:
                     selector.register(client, events)
@@ -288,27 +270,6 @@ class _ClientQueue:
             following.last_receive = time.monotonic()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        where, hint = f"{host}:{port}", "Choose another address, or port 0 for a free port."
-        if error.errno == errno.EADDRINUSE:
-            raise PortBusy(f"{where} is in use by another program", hint=hint) from None
-        if error.errno == errno.EACCES:
-            raise PortDenied(f"listening on {where} is not allowed", hint=hint) from None
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            raise PortNotFound(f"{host} is not an address of this machine", hint=hint) from None
-        raise TransportError(
-            f"cannot listen on {where}: {error.strerror or error}", hint=hint
-        ) from None
-    except OverflowError:
-        raise PortNotFound(
-            f"{port} is not a valid port", hint="Ports go up to 65535; 0 selects a free port."
-        ) from None
-
-
 def _serve_pty(bench: Bench, announce: Callable[[str], None], token: CancelToken) -> None:
     if sys.platform != "win32":
         import pty
@@ -344,30 +305,12 @@ def _serve_terminal(bench: Bench, client: TerminalClient, token: CancelToken) ->
             client.deliver(bench.exchange(b""))
 
 
-CHUNK = 0x10000
-MOST_WAITING = 0x100000  # unsent bytes for a client; with more, the client is dropped
-MAX_BAUD = 12_000_000
-
-
-class SocketClient:
-    """A plain TCP connection: bytes only. ``last_receive``: when the client last sent something."""
-
-    def __init__(self, client: socket.socket) -> None:
-        self._socket = client
-        self._out = bytearray()
-        self.last_receive = time.monotonic()
-        client.setblocking(False)
-        with contextlib.suppress(OSError):
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def fileno(self) -> int:
-        """For a selector."""
-        return self._socket.fileno()
+class SocketClient(ClientSocket):
+    """A plain TCP connection: bytes only."""
 
     def close(self, bench: Bench) -> None:
         """Close the connection."""
-        self.flush()
-        self._socket.close()
+        self.close_socket()
 
     @property
     def has_sent(self) -> bool | None:
@@ -381,16 +324,10 @@ class SocketClient:
 
     def receive(self, bench: Bench) -> bool:
         """Pass the client's bytes to the chip; False: it has disconnected."""
-        try:
-            data = self._socket.recv(CHUNK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
+        data = self.read()
         if data:
-            self.last_receive = time.monotonic()
             self.process(bench, data)
-        return bool(data)
+        return data is not None
 
     def process(self, bench: Bench, data: bytes) -> None:
         """Process bytes from the socket."""
@@ -398,82 +335,69 @@ class SocketClient:
 
     def deliver(self, data: bytes) -> None:
         """Queue bytes from the chip for ``flush``."""
-        self._out += data
+        self.send(data)
 
-    @property
-    def has_more(self) -> bool:
-        """Whether there are unsent bytes."""
-        return bool(self._out)
 
-    def flush(self) -> bool:
-        """Send what the client accepts; False: it has disconnected, or accepts nothing."""
-        try:
-            while self._out:
-                del self._out[: self._socket.send(self._out[:CHUNK])]
-        except BlockingIOError:
-            return len(self._out) <= MOST_WAITING
-        except OSError:
-            return False
-        return True
+class BenchPort(ServedPort):
+    """The chip's port for one client: baud rate and modem lines. Other settings are confirmed and have no effect."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self.baud = bench, bench.baud
+
+    def set_baud(self, baud: int) -> None:
+        """Change the client's baud rate."""
+        self._bench.baud = baud
+        self.baud = self._bench.baud
+
+    def request_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        """Set a line, if it changes."""
+        before = self.dtr, self.rts
+        self.dtr = self.dtr if dtr is None else dtr
+        self.rts = self.rts if rts is None else rts
+        if (self.dtr, self.rts) != before:
+            self._bench.set_lines(dtr=self.dtr, rts=self.rts)
+
+    def discard_input(self) -> None:
+        """Discard what the chip has sent."""
+        self._bench.discard()
+
+    def set_format(self, option: int, value: int) -> int:
+        """Confirm the value; the chip has 8N1."""
+        return value or super().set_format(option, value)
 
 
 class Rfc2217Client(SocketClient):
-    """A TCP connection that also sets baud rate and modem lines (RFC 2217). Other settings are confirmed and ignored."""
+    """A TCP connection that also sets baud rate and modem lines (RFC 2217)."""
 
     def __init__(self, client: socket.socket) -> None:
         super().__init__(client)
-        self._decoder = telnet.ServerDecoder()
-        self._dtr = self._rts = False
+        self._session: Rfc2217Session | None = None
         self._greeted = False
 
     def close(self, bench: Bench) -> None:
         """Close the connection and release both modem lines, as closing a port does."""
         super().close(bench)
-        if self._dtr or self._rts:
-            bench.set_lines(dtr=False, rts=False)
+        if self._session is not None:
+            self._session.port.request_lines(dtr=False, rts=False)
 
     def process(self, bench: Bench, data: bytes) -> None:
         """Process data and RFC 2217 requests."""
-        for event in self._decoder.take(data):
+        session = self._session = self._session or Rfc2217Session(BenchPort(bench))
+        for event in session.take(data):
             if isinstance(event, bytes):
-                self.deliver(bench.exchange(event))
+                session.deliver(bench.exchange(event))
             else:
-                self._out += telnet.build_answer(event[0], self._carry_out(bench, *event))
-        self._out += self._decoder.replies
-        self._decoder.replies.clear()
-        if self._decoder.accepted and not self._greeted:
+                session.carry_out(*event)
+        if session.accepted and not self._greeted:
             self._greeted = True
             # none of these lines is connected
-            self._out += telnet.build_answer(telnet.NOTIFY_MODEM_STATE, b"\0")
+            session.notify(telnet.NOTIFY_MODEM_STATE, b"\0")
+        self.send(session.out)
+        session.out.clear()
 
     def deliver(self, data: bytes) -> None:
         """Queue bytes from the chip for ``flush``."""
-        self._out += telnet.escape(data)
-
-    def _carry_out(self, bench: Bench, option: int, value: bytes) -> bytes:
-        """Execute a request; returns the value of the answer."""
-        if option == telnet.SET_BAUD:
-            baud = int.from_bytes(value, "big")
-            if 0 < baud <= MAX_BAUD:
-                bench.baud = baud
-            return bench.baud.to_bytes(4, "big")
-        if option == telnet.SET_CONTROL and value:
-            return self._control(bench, value[0])
-        if option == telnet.PURGE and value and value[0] & telnet.PURGE_RECEIVED:
-            bench.discard()
-        return value
-
-    def _control(self, bench: Bench, value: int) -> bytes:
-        dtr = {telnet.DTR_ON: True, telnet.DTR_OFF: False}.get(value, self._dtr)
-        rts = {telnet.RTS_ON: True, telnet.RTS_OFF: False}.get(value, self._rts)
-        if (dtr, rts) != (self._dtr, self._rts):
-            self._dtr, self._rts = dtr, rts
-            bench.set_lines(dtr=dtr, rts=rts)
-        if value == telnet.DTR_STATE:
-            value = telnet.DTR_ON if dtr else telnet.DTR_OFF
-        elif value == telnet.RTS_STATE:
-            value = telnet.RTS_ON if rts else telnet.RTS_OFF
-        return bytes((value,))
+        self.send(telnet.escape(data))
 
 
 class TerminalClient:

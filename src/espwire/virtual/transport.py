@@ -31,16 +31,7 @@ class VirtualTransport:
     ) -> None:
         options = chip.options
         has_baud = options.kind == "uart"
-        usb = chip.chip.usb
-        pids = {"usb-jtag": usb.serial_jtag_product_id, "usb-otg": usb.otg_product_id}
-        self.info = TransportInfo(
-            name=name or f"virtual:{chip.chip.id}",
-            kind="virtual" if options.kind == "uart" else options.kind,
-            vid=None if has_baud else usb.vendor_id,
-            pid=pids.get(options.kind),
-            can_change_baud=has_baud,
-            warning=chip.warning,
-        )
+        self.info = describe_port(chip, name)
         self.chip = chip
         self.wire = Wire(chip, latency=options.latency, has_baud=has_baud)
         self.pace = options.pace
@@ -131,10 +122,26 @@ class VirtualTransport:
         """Advance the clock to ``t``, in real time if paced."""
         if self.pace:
             while (left := self._started + t - time.monotonic()) > 0:
-                time.sleep(min(left, PACE_STEP_S))
-                self._cancel.check()
+                self._cancel.sleep(min(left, PACE_STEP_S))
         self._now = max(self._now, t)
         self.wire.advance(self._now)
+
+
+def describe_port(chip: VirtualChip, name: str = "") -> TransportInfo:
+    """The description of the port of a virtual chip.
+
+    :param name: the port's name; empty: ``virtual:`` and the chip's id
+    """
+    kind, usb = chip.options.kind, chip.chip.usb
+    pids = {"usb-jtag": usb.serial_jtag_product_id, "usb-otg": usb.otg_product_id}
+    return TransportInfo(
+        name=name or f"virtual:{chip.chip.id}",
+        kind="virtual" if kind == "uart" else kind,
+        vid=None if kind == "uart" else usb.vendor_id,
+        pid=pids.get(kind),
+        can_change_baud=kind == "uart",
+        warning=chip.warning,
+    )
 
 
 def open_virtual(url: str, cancel: CancelToken | None = None) -> VirtualTransport:

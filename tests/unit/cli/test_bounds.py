@@ -139,7 +139,7 @@ class TestSplitting:
 )
 def test_an_invalid_host_name_is_rejected_with_the_reason(host: str, reason: str) -> None:
     assert reason in (find_host_error(host) or "")
-    for scheme in ("socket", "rfc2217"):
+    for scheme in ("socket", "rfc2217", "espwire"):
         with pytest.raises(UsageError) as caught:
             parse_socket_url(f"{scheme}://{host}:1", scheme)
         assert len(str(caught.value)) < 300
@@ -209,6 +209,9 @@ def test_numbers_and_words_of_any_length_end_in_one_short_error(words: list[str]
         ["-p", "/dev/a\0b", "read-mac"],
         ["-p", "socket://a\0b:1", "read-mac"],
         ["-p", "rfc2217://a\0b:1", "read-mac"],
+        ["-p", "espwire://a\0b:1", "read-mac"],
+        ["serve-port", "/dev/a\0b", "--listen", "127.0.0.1:0"],
+        ["serve-port", "virtual:esp32", "--listen", "a\0b"],
         ["-p", "virtual:esp32?flash=a\0b", "read-mac"],
         ["-p", "virtual:esp32?flash=a%00b", "read-mac"],
         ["@a\0b"],

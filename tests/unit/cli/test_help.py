@@ -14,7 +14,7 @@ from espwire.cli.context import Context
 from espwire.cli.efuse_session import Session
 from espwire.cli.help import EXAMPLES
 from espwire.cli.main import main
-from espwire.cli.suggestions import COMMANDS, GROUP_COMMANDS, LATER
+from espwire.cli.suggestions import COMMANDS, GROUP_COMMANDS
 
 NAMES = [name for section in SECTIONS.values() for name in section]
 
@@ -136,6 +136,8 @@ def test_missing_arguments_are_named_with_an_example(
         ("serial", "monitor"),
         ("term", "monitor"),
         ("help", "--help"),
+        ("rfc2217", "serve-port PORT"),
+        ("bridge", "serve-port PORT"),
         ("gen_esp32part.py", "partitions show"),
     ],
 )
@@ -143,16 +145,6 @@ def test_a_synonym_leads_to_the_command(
     name: str, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert answer([name], capsys) == (f"unknown command {name!r} [usage]", f"Use `espwire {line}`.")
-
-
-@pytest.mark.parametrize("name", ["rfc2217", "bridge"])
-def test_what_is_not_there_yet_names_what_to_use_until_then(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    error, hint = answer([name], capsys)
-    assert error.startswith(f"{name} is not available yet: espwire has no ")
-    assert error.endswith("[not-yet]")
-    assert hint.startswith("Until then, use `esp")
 
 
 @pytest.mark.parametrize(
@@ -187,8 +179,7 @@ def test_every_synonym_leads_to_a_command_and_hides_none() -> None:
     for names in (COMMANDS, *GROUP_COMMANDS.values()):
         for name, line in names.items():
             assert any(line == path or line.startswith(f"{path} ") for path in paths), (name, line)
-    assert not (COMMANDS.keys() | LATER.keys()) & set(NAMES)
-    assert not COMMANDS.keys() & LATER.keys()
+    assert not COMMANDS.keys() & set(NAMES)
     for group, names in GROUP_COMMANDS.items():
         assert not {f"{group} {name}" for name in names} & paths
 

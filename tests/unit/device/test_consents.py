@@ -40,4 +40,5 @@ def test_every_safety_check_names_a_known_consent():
     assert asked | {
         *("status-lock", "outside-build", "unverified", "overwrite-key", "efuse-unproven"),
         "unproven-key",
+        "aggressive-revoke",
     } == set(CONSENTS)

@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from espwire.image.flash_map import (
+    Area,
     FlashMap,
+    build_map,
     draw_text,
     find_filled,
     format_share,
@@ -162,6 +164,13 @@ def test_text_from_a_file_can_drive_neither_terminal_nor_svg() -> None:
     flash = map_dump(dump(PartitionTable(rows)))
     assert "\x1b" not in draw_text(flash)
     assert "<b>" not in draw_svg(flash)
+
+
+def test_an_image_that_states_an_impossible_size_ends_with_the_flash() -> None:
+    contents = [Area("bootloader", "", 0x1000, 0x36324000, "DAMAGED")]
+    (gap, area) = build_map(0x100000, ((0x1000, 0x2000),), contents=contents).areas
+    assert (gap.kind, area.end) == ("free", 0x100000)
+    assert area.detail == "DAMAGED, its image exceeds the flash"
 
 
 def test_nothing_at_all_is_one_free_area() -> None:

@@ -112,3 +112,30 @@ def test_the_end_leaves_the_terminal_with_its_own_colour_on_a_line_of_its_own(sc
     console.feed(b"\x1b[31mred")
     console.close()
     assert screen.text == "\x1b[31mred\x1b[0m\n"
+
+
+def test_refused_firmware_is_explained_once(screen: Any) -> None:
+    console = Console(screen)
+    for _ in range(3):
+        console.feed(b"Valid secure boot key blocks: 0\r\nsecure boot verification failed\r\n")
+        console.feed(b"ets_main.c 329 \r\n")
+    assert screen.notes == [
+        "secure boot version 2: the bootloader has no valid signature by a key that this chip trusts"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "start"),
+    [
+        (b"invalid header: 0xffffffff", "the flash is blank"),
+        (b"invalid header: 0x8b2289f0", "no image is where the bootloader belongs"),
+        (b"flash read err, 1000", "no image is where the bootloader belongs"),
+        (b"secure boot check fail", "secure boot version 1"),
+        (b"E (60) flash_parts: partition 0 invalid magic number 0x94f6", "the partition table is"),
+        (b"E (88) esp_image: image at 0x10000 has invalid magic byte", "no image is where the app"),
+    ],
+)
+def test_why_a_chip_does_not_start_is_explained(screen: Any, line: bytes, start: str) -> None:
+    Console(screen).feed(line + b"\r\n")
+    assert len(screen.notes) == 1
+    assert screen.notes[0].startswith(start)

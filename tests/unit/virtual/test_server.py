@@ -23,6 +23,7 @@ from espwire.protocol.commands import (
     Sync,
     parse_reply,
 )
+from espwire.transport import listening
 from espwire.transport.base import CancelToken
 from espwire.virtual import server
 from espwire.virtual import server as serving
@@ -148,9 +149,9 @@ def test_a_client_that_does_not_read_is_dropped():
     ours, theirs = socket.socketpair()
     client = server.SocketClient(ours)
     with ours, theirs:
-        client.deliver(bytes(server.MOST_WAITING // 2))
+        client.deliver(bytes(listening.MOST_WAITING // 2))
         assert client.flush()
-        client.deliver(bytes(2 * server.MOST_WAITING))
+        client.deliver(bytes(2 * listening.MOST_WAITING))
         assert not client.flush()
 
 
@@ -159,7 +160,7 @@ def test_a_client_that_does_not_read_is_dropped():
 )
 def test_a_paced_chip_limits_the_line_rate(query, bytes_a_second):
     bench = build_bench(f"virtual:esp32c3?{query}&profile=instant")
-    bench._now = lambda: now[0]  # time stands still
+    bench.read_clock = lambda: now[0]  # time stands still
     now = [0.0]
     bench.exchange(SYNC)
     took = (len(SYNC) + len(SYNC)) / bytes_a_second
@@ -173,7 +174,7 @@ def test_a_paced_chip_limits_the_line_rate(query, bytes_a_second):
 def test_a_paced_line_follows_the_chips_baud_rate():
     bench = build_bench("virtual:esp32c3?pace=1")
     now = [0.0]
-    bench._now = lambda: now[0]
+    bench.read_clock = lambda: now[0]
     answer = b""
     for request in (Sync(), ChangeBaudrate(921600, 0)):
         bench.exchange(slip.encode(request.packet()))
@@ -192,10 +193,10 @@ def test_a_program_that_prints_for_ever_does_not_make_time_run_ahead():
     bench.chip.registers.ram.write(0x40384000, bytes.fromhex("3705c93f b7020040 e7800204 d5bf"))
     bench.exchange(SYNC)
     bench.chip.run(0x40384000)
-    before = bench._now()
+    before = bench.read_clock()
     for _ in range(5):
         answer = bench.exchange(b"")
-    assert bench._now() - before < 5
+    assert bench.read_clock() - before < 5
     assert set(answer) <= set(b"x")
 
 
@@ -296,9 +297,9 @@ def test_an_address_that_cannot_be_listened_on_is_a_link_error(monkeypatch, erro
     def refuse(*_, **__):
         raise error
 
-    monkeypatch.setattr(serving.socket, "create_server", refuse)
+    monkeypatch.setattr(listening.socket, "create_server", refuse)
     with pytest.raises(kind) as caught:
-        serving._listen("127.0.0.1", 1)
+        listening.listen("127.0.0.1", 1)
     assert type(caught.value) is kind
 
 

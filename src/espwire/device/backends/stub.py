@@ -506,14 +506,15 @@ class WriteTransfer(_Transfer):
         on_the_way = (self._next - self.received) * BITS_PER_BYTE / loader.baud
         longest = timing.scaled(timing.write_per_mb, self.size - self.in_flash)
         deadline = self._moved + on_the_way + longest
-        pause, back_off = PATIENCE + on_the_way, PATIENCE
+        pause, back_off = PATIENCE + on_the_way + loader.round_trip, PATIENCE
         while (left := deadline - loader.transport.now()) > 0:
             if self._take(loader.receive(StubOp.WRITE_DATA, min(pause, left))):
                 return
             self._count_loss(pause, SILENCE)
             self._polled = True
             loader.send(WriteData(self._next).packet())
-            pause = back_off = min(back_off * 2, LONGEST_PAUSE)
+            back_off = min(back_off * 2, LONGEST_PAUSE)
+            pause = back_off + loader.round_trip
         raise NoReply("the stub stopped acknowledging data", command="WRITE_DATA")
 
     def _take(self, reply: Reply | None) -> bool:
@@ -650,6 +651,7 @@ class ReadTransfer(_Transfer):
         if reply is None:
             # the time that a packet takes, with room for escapes and for a chip that looks for blanks
             seconds = PATIENCE + 3 * self._packet * BITS_PER_BYTE / self._loader.baud
+            seconds += self._loader.round_trip
             reply = self._loader.receive(StubOp.READ_OPEN, seconds)
         if reply is None:
             self._rewind()

@@ -1,0 +1,212 @@
+"""Runs command lines inside the web page. `web/worker.mjs` calls this module in Pyodide, in a Web Worker.
+
+The page gets the events of ``--json`` and nothing else, so it has no logic of its own. Python runs in the worker's only
+thread. It waits for promises with ``run_sync``, and while it waits the worker receives messages: that is how a job is
+cancelled and how the console gets what is typed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espwire.cli.context import Context, Program
+from espwire.cli.main import main
+from espwire.cli.output import Output
+from espwire.errors import DataError, ToolError, UsageError
+from espwire.transport.webserial import BrowserCancel, find_browser
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from espwire.transport.webserial import Browser
+
+MOST_UNPACKED = 256 * 1024 * 1024  # bytes of all files in an archive
+MOST_FILES = 20_000
+
+
+class PageOutput(Output):
+    """Passes lines to the page."""
+
+    def __init__(self, browser: Browser) -> None:
+        super().__init__()
+        self._browser = browser
+
+    def write(self, stream: TextIO | None, text: str) -> None:
+        for line in text.splitlines():
+            self._browser.emit(line)
+
+
+def open_context(browser: Browser) -> Context:
+    """A context whose output and cancellation are the page's."""
+    context = Context(
+        Program()._replace(many_boards=False),
+        output=PageOutput(browser),
+        options={"json": True},
+        cancel=BrowserCancel(browser),
+    )
+    context.use_files = False
+    return context
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line of espwire; the exit code. Its events are JSON lines for the page."""
+    browser = find_browser()
+    return main(list(arguments), open_context(browser))
+
+
+def watch(port: str, baud: int, reset: bool, chip: str) -> int:
+    """Show the chip's output in the page until the job is cancelled; the exit code."""
+    from espwire.cli.failures import report_failure
+    from espwire.errors import Cancelled
+
+    context = open_context(find_browser())
+    context.options["port"] = port
+    try:
+        watch_port(context, find_browser(), port, baud=baud, reset=reset, chip=chip)
+    except Cancelled:
+        pass
+    except ToolError as error:
+        return report_failure(context, error)
+    return 0
+
+
+def watch_port(
+    context: Context, browser: Browser, port: str, *, baud: int, reset: bool, chip: str
+) -> None:
+    """As ``watch``.
+
+    :raises Cancelled: the user stopped it
+    :raises TransportError: the port cannot be opened
+    """
+    from espwire.chips.registry import load_chip
+    from espwire.monitor.console import FILE, Console
+    from espwire.monitor.loop import Monitor, MonitorOptions
+    from espwire.transport.ports import NamedPort
+
+    if port.startswith("virtual:") and "pace=" not in port:
+        port += ("&" if "?" in port else "?") + "pace=1"  # real time, as a person watches
+    console = Console(PageScreen(browser), passes=FILE, chip=load_chip(chip) if chip else None)
+    Monitor(
+        NamedPort(port),
+        console,
+        keyboard=PageKeyboard(browser),
+        options=MonitorOptions(baud=baud, reset=reset, shows_keys=False),
+        cancel=context.cancel,
+        pause=context.cancel.sleep,
+    ).run()
+
+
+class PageScreen:
+    """Sends the chip's text and the monitor's notes to the page."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+
+    def show(self, text: str) -> None:
+        """Text of the chip; control characters are escaped already."""
+        self._send("Output", text)
+
+    def pass_on(self, data: bytes) -> None:
+        """Bytes of the chip, if the console is raw."""
+        self._send("Output", data.decode("utf-8", "replace"))
+
+    def note(self, text: str, *, mid_line: bool, urgent: bool) -> None:
+        """A line of the monitor."""
+        self._send("ConsoleNote", text)
+
+    def _send(self, event: str, text: str) -> None:
+        self._browser.emit(json.dumps({"event": event, "text": text}))
+
+
+class PageKeyboard:
+    """What was typed in the page."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+
+    def read(self) -> bytes | None:
+        """The bytes typed since the last call."""
+        return self._browser.typed().encode()
+
+
+def store(folder: str, name: str, data: bytes, unpack: bool = True) -> str:
+    """Write a file below ``folder``; the path. A zip archive is unpacked there if ``unpack``.
+
+    :raises ToolError: the name or the archive cannot be used
+    """
+    path = _join(folder, name)
+    if unpack and name.lower().endswith(".zip"):
+        return _unpack(path, data, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return str(path)
+
+
+def clear(folder: str) -> None:
+    """Remove what ``store`` wrote."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def try_store(folder: str, name: str, data: bytes, unpack: bool) -> str:
+    """As ``store``; an error becomes an event for the page, and the result is empty."""
+    from espwire.cli.failures import report_failure
+
+    try:
+        return store(folder, name, data, unpack)
+    except ToolError as error:
+        report_failure(open_context(find_browser()), error)
+        return ""
+
+
+def _join(folder: str, name: str) -> Path:
+    """The path of ``name`` inside ``folder``.
+
+    :raises UsageError: code ``file-name``
+    """
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", os.curdir)]
+    if not parts or os.pardir in parts or any("\0" in part for part in parts):
+        raise UsageError(
+            f"{name!r} cannot be used as a file name",
+            hint="Rename the file, then drop it again.",
+            code="file-name",
+        )
+    return Path(folder, *parts)
+
+
+def _unpack(path: Path, data: bytes, name: str) -> str:
+    """Unpack an archive into a folder of its name; the folder, or the only folder in it."""
+    target = path.with_suffix("")
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if sum(entry.file_size for entry in entries) > MOST_UNPACKED or (
+                len(entries) > MOST_FILES
+            ):
+                raise _bad_archive(name, "it is too large")
+            for entry in entries:
+                inside = _join(str(target), entry.filename)
+                inside.parent.mkdir(parents=True, exist_ok=True)
+                inside.write_bytes(_read_entry(archive, entry))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise _bad_archive(name, str(error)) from None
+    found = sorted(target.iterdir()) if target.is_dir() else []
+    return str(found[0] if len(found) == 1 and found[0].is_dir() else target)
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    with archive.open(entry) as file:  # its stated size may be wrong: never read more
+        return file.read(entry.file_size)
+
+
+def _bad_archive(name: str, reason: str) -> DataError:
+    return DataError(
+        f"{name} cannot be unpacked: {reason}",
+        hint="Unpack it on your computer, then drop the folder.",
+        code="archive",
+    )

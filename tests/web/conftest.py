@@ -1,0 +1,99 @@
+"""The page in Chromium, as `espwire web` serves it. One browser and one page serve all tests of a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT = ROOT / "build/web"
+START_MS = 120_000  # of Python in the page, on a busy machine
+WAIT_MS = 15_000
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The program; skips what needs it where something is missing."""
+    if not os.environ.get("ESPWIRE_WEB_TESTS"):
+        pytest.skip("run by `make test-web`")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("there is no chromium on this machine")
+    if not (BUILT / "index.html").exists():
+        pytest.skip("`make web` has not built the page")
+    return program
+
+
+@pytest.fixture(scope="session")
+def address(chromium: str) -> Iterator[str]:
+    """The address that `espwire web` prints."""
+    command = [sys.executable, "-m", "espwire", "--json", "web", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        assert server.stdout is not None
+        yield json.loads(server.stdout.readline())["data"]["address"]
+        server.terminate()
+        server.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Chromium without its sandbox, which containers do not allow."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Observed:
+    """A page with what it requested and complained about."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.requests = page, []
+        self.problems: list[str] = []
+        page.set_default_timeout(WAIT_MS)
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", self._note)
+
+    requests: list[str]
+
+    def _note(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(message.text)
+
+
+def open_page(browser: Browser, address: str, **options: Any) -> Observed:
+    """The page when Python is ready in it."""
+    observed = Observed(browser.new_context(accept_downloads=True, **options).new_page())
+    observed.page.goto(address)
+    observed.page.wait_for_selector("body[data-ready]", timeout=START_MS)
+    return observed
+
+
+@pytest.fixture(scope="module")
+def observed(browser: Browser, address: str) -> Iterator[Observed]:
+    """The page that the tests of a module share."""
+    observed = open_page(browser, address, viewport={"width": 1200, "height": 900})
+    yield observed
+    observed.page.context.close()
+
+
+@pytest.fixture
+def page(observed: Observed) -> Page:
+    """The page, without a dialog that a failed test has left open."""
+    if observed.page.locator("dialog").count():
+        observed.page.keyboard.press("Escape")
+    return observed.page

@@ -1,0 +1,199 @@
+// The serial ports of the page (Web Serial). The engine's transport (transport/webserial.py) calls `perform`.
+
+const BUFFER = 255 * 1024; // bytes; the browser's default of 255 overruns at high rates
+const CLOSE_LIMIT = 3000; // ms
+const RESUMABLE = new Set(["BufferOverrunError", "BreakError", "FramingError", "ParityError"]);
+
+/** Why the browser has no serial ports; empty: it has. */
+export function findObstacle() {
+  if (!window.isSecureContext) return "Serial ports need a secure page: https, or the address of this computer.";
+  if (navigator.serial) {
+    const policy = document.permissionsPolicy ?? document.featurePolicy;
+    if (policy && !policy.allowsFeature("serial")) return 'This frame may not use serial ports. It needs allow="serial".';
+    return "";
+  }
+  if (/Android/.test(navigator.userAgent)) return "On Android, the browser does not reach USB serial bridges. Use a computer, or a virtual chip.";
+  return "This browser has no Web Serial. Use Chrome or Edge on a computer, or a virtual chip.";
+}
+
+/** What to check if the browser cannot open a port; it reports one sentence for all causes. */
+export function listCauses() {
+  const common = "Another tab or program uses the port: close serial monitors, IDEs and other tabs with this page.";
+  const system = navigator.userAgentData?.platform ?? navigator.platform ?? "";
+  if (/Linux/.test(system)) {
+    return `${common} On Linux, join the port's group (dialout or uucp) and log in again; remove brltty if the adapter is a CH340; a browser installed as Snap or Flatpak needs access to serial ports. \`espwire ports\` names the program that uses a port.`;
+  }
+  if (/Win/.test(system)) return `${common} On Windows, check in the device manager that the adapter has a driver.`;
+  return common;
+}
+
+const ok = (value = null) => ({ ok: true, value });
+const failed = (error, hint = "") => ({ ok: false, name: error.name, message: error.message, hint });
+const missing = () => failed(new DOMException("the port is not connected", "NotFoundError"));
+
+export class SerialPorts extends EventTarget {
+  #ports = new Map(); // number → SerialPort
+  #count = 0;
+  #open = null; // the port that is open: {number, port, baud, reader, reading, lost}
+  #sink = { data() {}, lost() {} };
+
+  constructor() {
+    super();
+    navigator.serial?.addEventListener("disconnect", (event) => this.#disconnected(event.target));
+  }
+
+  connectTo(sink) {
+    this.#sink = sink;
+  }
+
+  /** Ask the user for a port; call it from a click. Returns its number and USB ids. */
+  async choose(number = ++this.#count) {
+    const port = await navigator.serial.requestPort();
+    if (this.#open?.number === number && this.#open.port !== port) await this.#close();
+    this.#ports.set(number, port);
+    return { number, ...this.#ids(port) };
+  }
+
+  async disconnect() {
+    await this.#close();
+  }
+
+  #ids(port) {
+    const { usbVendorId, usbProductId } = port.getInfo();
+    return { vid: usbVendorId ?? null, pid: usbProductId ?? null };
+  }
+
+  async perform(operation, values) {
+    try {
+      return await this[`do_${operation}`](...values);
+    } catch (error) {
+      return failed(error, listCauses());
+    }
+  }
+
+  async do_open(text, baud) {
+    const number = Number(text);
+    let port = this.#ports.get(number);
+    if (!port) return missing();
+    if (port.connected === false) {
+      port = await this.#findAgain(number, port);
+      if (!port) {
+        this.dispatchEvent(new CustomEvent("away", { detail: { number } }));
+        return missing();
+      }
+    }
+    if (this.#open?.port === port && !this.#open.lost) {
+      if (this.#open.baud !== baud) await this.#reopen(baud, false, false);
+      return ok(this.#ids(port));
+    }
+    await this.#close();
+    await this.#openPort(number, port, baud);
+    await port.setSignals({ dataTerminalReady: false, requestToSend: false });
+    return ok(this.#ids(port));
+  }
+
+  /** The same device after it was plugged in again, if the browser still has the permission and there is no doubt. */
+  async #findAgain(number, before) {
+    const known = new Set(this.#ports.values());
+    const wanted = this.#ids(before);
+    const fitting = (await navigator.serial.getPorts()).filter((port) => {
+      const ids = this.#ids(port);
+      return port.connected !== false && ids.vid === wanted.vid && ids.pid === wanted.pid;
+    });
+    const fresh = fitting.filter((port) => !known.has(port) || port === before);
+    if (fresh.length !== 1 || fitting.length !== 1) return null;
+    this.#ports.set(number, fresh[0]);
+    return fresh[0];
+  }
+
+  async #openPort(number, port, baud) {
+    await port.open({ baudRate: baud, bufferSize: BUFFER });
+    const open = { number, port, baud, reader: null, stopping: false, lost: false };
+    this.#open = open;
+    open.reading = this.#read(open);
+  }
+
+  async #read(open) {
+    // overrun, break, framing and parity errors end a stream, not the port: take the next one
+    while (!open.stopping && open.port.readable) {
+      open.reader = open.port.readable.getReader();
+      try {
+        for (;;) {
+          const { value, done } = await open.reader.read();
+          if (done) break;
+          this.#sink.data(value);
+        }
+      } catch (error) {
+        if (!RESUMABLE.has(error.name)) {
+          this.#lose(open, error.message);
+          return;
+        }
+      } finally {
+        open.reader.releaseLock();
+      }
+    }
+  }
+
+  #lose(open, reason) {
+    if (open.lost || open.stopping) return;
+    open.lost = true;
+    this.#sink.lost(reason || "the device was disconnected");
+  }
+
+  #disconnected(port) {
+    if (this.#open?.port === port) this.#lose(this.#open, "the device was disconnected");
+    for (const [number, known] of this.#ports) {
+      if (known === port) this.dispatchEvent(new CustomEvent("gone", { detail: { number } }));
+    }
+  }
+
+  async #close() {
+    const open = this.#open;
+    if (!open) return;
+    this.#open = null;
+    open.stopping = true;
+    const work = (async () => {
+      await open.reader?.cancel().catch(() => {});
+      await open.reading;
+      await open.port.close();
+    })();
+    await Promise.race([work.catch(() => {}), new Promise((resolve) => setTimeout(resolve, CLOSE_LIMIT))]);
+  }
+
+  async #reopen(baud, dtr, rts) {
+    const { number, port } = this.#open;
+    await this.#close();
+    await this.#openPort(number, port, baud);
+    await port.setSignals({ dataTerminalReady: dtr, requestToSend: rts });
+  }
+
+  #current() {
+    if (!this.#open || this.#open.lost) throw new DOMException("the device was disconnected", "NetworkError");
+    return this.#open;
+  }
+
+  async do_write(data, limit) {
+    const writer = this.#current().port.writable.getWriter();
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new DOMException("the port takes no data", "TimeoutError")), limit);
+    });
+    try {
+      await Promise.race([writer.write(data), late]);
+    } finally {
+      clearTimeout(timer);
+      writer.releaseLock();
+    }
+    return ok();
+  }
+
+  async do_baud(baud, dtr, rts) {
+    if (this.#current().baud !== baud) await this.#reopen(baud, dtr, rts);
+    return ok();
+  }
+
+  async do_signals(dtr, rts) {
+    await this.#current().port.setSignals({ dataTerminalReady: dtr, requestToSend: rts });
+    return ok();
+  }
+}
