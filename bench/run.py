@@ -10,6 +10,7 @@ import engines
 import images
 import many_boards
 import memory
+import monitor
 import read_back
 import rom_cpu
 import second_flash
@@ -43,6 +44,7 @@ def main() -> None:
         elf2image,
         many_boards,
         secure,
+        monitor,
         efuse,
     ):
         bench.main()
