@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from slow_network import slow_network
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.slow_network import slow_network
 
 PROGRAM = [sys.executable, "-m", "espwire"]
 CHIP = "virtual:esp32c3?pace=1&size=4MB"
@@ -29,8 +29,10 @@ def measure(scheme: str, address: str, round_trip: float, baud: int, file: str) 
     with slow_network(address, round_trip) as near:
         began = time.monotonic()
         subprocess.run(
-            [*PROGRAM, "-p", f"{scheme}://{near}", "-b", str(baud), "--no-state"]
-            + ["write-flash", "0x10000", file],
+            [
+                *(*PROGRAM, "-p", f"{scheme}://{near}", "-b", str(baud), "--no-state"),
+                *("write-flash", "0x10000", file),
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
         )

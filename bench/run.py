@@ -10,6 +10,7 @@ import images
 import many_boards
 import memory
 import read_back
+import remote_port
 import rom_cpu
 import second_flash
 import secure
@@ -41,6 +42,7 @@ def main() -> None:
         engines,
         elf2image,
         many_boards,
+        remote_port,
         secure,
     ):
         bench.main()

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from espwire.transport.url import open_transport
 from serving import serving
 from slow_network import slow_network
-
-from espwire.transport.url import open_transport
 
 PAYLOAD = bytes(range(256)) * 20 + b"\xff" * 500 + b"the end"
 

@@ -24,7 +24,9 @@ TOKEN = "a token of the laboratory"
 DATA = random.Random(19).randbytes(40_000)
 HELLO = telnet.build_greeting() + telnet.build_request(telnet.HELLO, b"\1" + bytes(16))
 WRONG = HELLO + telnet.build_request(telnet.PROVE, bytes(32))
-OVERSIZED = telnet.build_greeting() + bytes((telnet.IAC, telnet.SB, telnet.COM_PORT)) + bytes(50_000)
+OVERSIZED = (
+    telnet.build_greeting() + bytes((telnet.IAC, telnet.SB, telnet.COM_PORT)) + bytes(50_000)
+)
 KINDS = ("slow", "wrong token", "oversized", "noise", "http", "gone", "no token")
 MORE_MEMORY = 20_000_000  # bytes
 
@@ -134,4 +136,6 @@ def test_a_flash_is_right_while_a_hundred_clients_attack(tmp_path):
     for text in ("the token is wrong", "a Telnet request is too long", "requires a token"):
         assert 1 <= sum(text in line for line in lines) <= 2, lines
     assert not any("Traceback" in line for line in lines)
-    print(dict(hostile.ended), f"memory +{(after - before) / 1e6:.1f} MB, {len(lines)} lines of log")
+    print(
+        dict(hostile.ended), f"memory +{(after - before) / 1e6:.1f} MB, {len(lines)} lines of log"
+    )
