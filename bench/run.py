@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codec_choice
 import default_rate
+import efuse
 import elf2image
 import engines
 import images
@@ -44,6 +45,7 @@ def main() -> None:
         many_boards,
         remote_port,
         secure,
+        efuse,
     ):
         bench.main()
 

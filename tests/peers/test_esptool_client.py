@@ -8,15 +8,27 @@ import pytest
 from tests.roms import find_ports
 
 from espwire.chips.registry import chip_ids, load_chip
+from espwire.protocol import slip
+from espwire.protocol.commands import (
+    SdcGenBegin,
+    SdcGenData,
+    SdcGenEnd,
+    SdcVerifBegin,
+    SdcVerifData,
+    SdcVerifEnd,
+)
+from espwire.secure.debug_certificate import build_certificate, build_chip_info
+from espwire.secure.keys import P256, generate_key
 
 DETECTABLE = chip_ids()
 MAC = "24:0a:c4:01:02:03"
 PAYLOAD = bytes(range(256)) * 20 + b"the end of an odd-sized file"
 
 
-def run(esptool, port, *arguments, chip="auto"):
+def run(esptool, port, *arguments, chip="auto", options=()):
     command = [
         esptool,
+        *options,
         "--no-stub",
         "--chip",
         chip,
@@ -99,3 +111,37 @@ def test_esptool_works_over_a_pty(chip, esptool, serve, tmp_path):
     flash = tmp_path / "flash.bin"
     served = serve(chip, "--pty", "--flash", str(flash), "--size", "4MB", "--mac", MAC)
     use_every_command(esptool, served.port, chip, flash, tmp_path)
+
+
+def list_writes(trace, marker):
+    """The frames that esptool sends from the request ``marker`` on, by its trace."""
+    frames = []
+    rest = trace[trace.index(marker) :]
+    for match in re.finditer(r"Write (\d+) bytes: *", rest):
+        size, digits = 2 * int(match[1]), ""
+        for line in rest[match.end() :].splitlines():
+            digits += re.sub(r"[^0-9a-f]", "", line.partition("|")[0])
+            if len(digits) >= size:
+                break
+        frames.append(bytes.fromhex(digits[:size]))
+    return frames
+
+
+def test_debug_certificates_of_the_esp32s31(esptool, serve, tmp_path):
+    served = serve("esp32s31", "--tcp", "127.0.0.1:0", "--mac", MAC)
+    mac, info, file = bytes.fromhex(MAC.replace(":", "")), tmp_path / "info", tmp_path / "file"
+    words = ("read-sdc-chip-info", "-o", str(info))
+    trace = run(esptool, served.port, *words, chip="esp32s31", options=["--trace"])
+    content = info.read_bytes()
+    nonce = content[32:]
+    assert content == b"".join(build_chip_info(mac, 0, nonce))
+    requests = [SdcGenBegin(), SdcGenData(nonce), SdcGenEnd()]
+    assert list_writes(trace, "SDC_GEN_BEGIN") == [slip.encode(r.packet()) for r in requests]
+    certificate = build_certificate(
+        generate_key(P256), build_chip_info(mac, 0, nonce), ["enable_jtag"]
+    )
+    file.write_bytes(certificate)
+    words = ("verify-sdc-certificate", str(file))
+    trace = run(esptool, served.port, *words, chip="esp32s31", options=["--trace"])
+    requests = [SdcVerifBegin(1, 468), SdcVerifData(certificate), SdcVerifEnd()]
+    assert list_writes(trace, "SDC_VERIF_BEGIN") == [slip.encode(r.packet()) for r in requests]

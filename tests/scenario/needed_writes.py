@@ -82,7 +82,8 @@ class Case:
         for low, high in ((0, FLASH),) if self.policy == "erase-all" else self.erased:
             flash[low:high] = BLANK * (high - low)
             if self.erased and not self.stub and self.chip == "esp8266":
-                flash[high : find_erased_end(high - low, low)] = BLANK * SECTOR
+                end = find_erased_end(high - low, low)
+                flash[high:end] = BLANK * (end - high)
         for blob in self.blobs:
             first, end = align_down(blob.address, SECTOR), align_up(blob.end, SECTOR)
             content = encrypt(self.chip, blob) if blob.encrypted else blob.data

@@ -32,6 +32,12 @@ RULES = [
     ("esp32c3", DIGEST, "burn-efuse RD_DIS 1", "efuse-hidden-digest"),
     ("esp32c3", DIGEST, "burn-bit BLOCK0 32", "efuse-hidden-digest"),
     (
+        "esp32",
+        "burn-efuse CHIP_VER_REV1 1 CHIP_VER_REV2 1 burn-key secure_boot_v2 key",
+        "read-protect-efuse BLOCK2",
+        "efuse-hidden-digest",
+    ),
+    (
         "esp32c3",
         DIGEST,
         "burn-key BLOCK_KEY1 key SECURE_BOOT_DIGEST0",
@@ -173,6 +179,53 @@ def test_a_dangerous_burn_is_refused_and_allowed_by_its_consent(
     assert open_file(FILE, chip).burned != old
 
 
+FORMS = ("burn-bit", "burn-block-data", "chain", "force")
+
+
+def build_line(old: list[int], new: list[int], words: int, form: str) -> list[str]:
+    """A line that burns the bits in which ``new`` differs: as single bits, as data, or after other commands."""
+    line = ["burn-custom-mac", "aa:cd:ef:01:02:03"] if form == "chain" else []
+    for number, (before, after) in enumerate(zip(old, new, strict=True)):
+        if before == after:
+            continue
+        if form == "burn-block-data":
+            size = 4 * (words if number == 0 else 8)
+            Path(f"data{number}").write_bytes(after.to_bytes(size, "little"))
+            line += ["burn-block-data", f"BLOCK{number}", f"data{number}"]
+        else:
+            bits = [str(i) for i in range(after.bit_length()) if (after & ~before) >> i & 1]
+            line += ["burn-bit", f"BLOCK{number}", *bits]
+    return [*line, *(["--force-write-always"] if form == "force" else [])]
+
+
+STATES = [rule for rule in RULES if rule[3] != "efuse-digest-scheme"]  # the others are in a file
+
+
+@pytest.mark.parametrize(("chip", "before", "line", "name"), STATES)
+def test_it_is_refused_whatever_command_burns_the_bits(
+    capsys: pytest.CaptureFixture[str], chip: str, before: str, line: str, name: str
+) -> None:
+    prepare(chip, before)
+    start = Path(FILE).read_bytes() if Path(FILE).exists() else b""
+    old = open_file(FILE, chip).burned
+    assert run(chip, f"{line} --allow {name}") == 0
+    new = open_file(FILE, chip).burned
+    others = line.split(" --allow ")[1:]
+    consents = [word for other in others for word in ("--allow", other)]
+    size = load_fuses(chip).blocks[0].words
+    for form in FORMS:
+        Path(FILE).write_bytes(start)
+        words = build_line(old, new, size, form)
+        capsys.readouterr()
+        assert run(chip, " ".join([*words, *consents])) == 8, form
+        assert f"[{name}]" in capsys.readouterr().err
+        assert open_file(FILE, chip).burned == old
+        assert run(chip, " ".join([*words, *consents, "--allow", name])) == 0, form
+        burned = open_file(FILE, chip).burned
+        assert [bits & want for bits, want in zip(burned, new, strict=True)] == new
+        assert form == "chain" or burned == new
+
+
 @pytest.mark.parametrize(
     ("chip", "before", "line"),
     [
@@ -221,7 +274,18 @@ def test_the_port_in_use_and_the_voltage_of_the_flash_are_protected(
     words = ["-p", f"virtual:{port}&profile=instant&efuse={FILE}", "efuse", "--do-not-confirm"]
     assert main([*words, "burn-efuse", *line.split()]) == 8, capsys.readouterr().err
     assert f"[{name}]" in capsys.readouterr().err
+    chip, start = port.partition("?")[0], Path(FILE).read_bytes()
+    old = open_file(FILE, chip).burned
     assert main([*words, "burn-efuse", *line.split(), "--allow", name]) == 0
+    after, new = Path(FILE).read_bytes(), open_file(FILE, chip).burned
+    consents = [word for other in line.split(" --allow ")[1:] for word in ("--allow", other)]
+    for form in FORMS:
+        Path(FILE).write_bytes(start)
+        forms = build_line(old, new, load_fuses(chip).blocks[0].words, form)
+        assert main([*words, *forms, *consents]) == 8, form
+        assert f"[{name}]" in capsys.readouterr().err
+        assert open_file(FILE, chip).burned == old
+    Path(FILE).write_bytes(after)
     other = ["-p", f"virtual:{port}&profile=instant", "efuse", "--do-not-confirm", "burn-efuse"]
     assert main([*other, "WDT_DELAY_SEL", "1"]) == 0 or port.startswith("esp32?")
 

@@ -214,6 +214,17 @@ def test_rows_18_to_20_ecdsa_keys_need_the_curve_of_their_purpose(
     assert stored == keys["ecdsa192"].scalar()[::-1] + bytes(8)
 
 
+@pytest.mark.parametrize(("major", "code"), [(1, 0), (3, 6)])
+def test_before_v3_an_ecdsa_purpose_of_the_p4_takes_both_curves(
+    folder: Path, major: int, code: int
+) -> None:
+    from espwire.secure.keys import SCHEMES, generate_key
+
+    (folder / "p192.pem").write_bytes(generate_key(SCHEMES["ecdsa192"]).pem())
+    assert run("esp32p4", f"burn-efuse WAFER_VERSION_MAJOR_LO {major}") == 0
+    assert run("esp32p4", "burn-key BLOCK_KEY0 p192.pem ECDSA_KEY") == code
+
+
 @pytest.mark.parametrize("name", ["ENABLE_SECURITY_DOWNLOAD", "DIS_DOWNLOAD_MODE"])
 def test_row_28_download_mode_is_limited_by_the_last_step(
     name: str, capsys: pytest.CaptureFixture[str]

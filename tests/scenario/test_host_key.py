@@ -11,7 +11,7 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.cli.main import main
-from espwire.flash.host_key import FlashCipher
+from espwire.flash.host_key import FlashCipher, find_key_sizes
 from espwire.image.codec import build, create_image
 from espwire.image.model import Segment
 from espwire.image.partition_csv import TableOffsets, parse_csv
@@ -30,9 +30,9 @@ DATA = bytes(range(256)) * 18
 FLASH_SIZE = 1 << 20
 
 
-def boot_image(chip_id: str) -> bytes:
+def boot_image(chip_id: str, *, repeat: int = 8) -> bytes:
     """A small image for a chip."""
-    code = Segment(0x3FC80000 if chip_id != "esp32" else 0x3FFB0000, bytes(range(256)) * 8)
+    code = Segment(0x3FC80000 if chip_id != "esp32" else 0x3FFB0000, bytes(range(256)) * repeat)
     return build(create_image([code], code.address, chip=load_chip(chip_id)))
 
 
@@ -369,3 +369,75 @@ def test_the_key_is_in_no_output_and_no_file(make, monkeypatch, option):
             assert board.key not in content, path
             assert board.key[::-1] not in content, path
             assert board.key.hex().encode() not in content, path
+
+
+def test_verify_flash_compares_the_ciphertext(make):
+    board = make()
+    app, data = board.file("app.bin", boot_image("esp32c3")), board.file("data.bin", DATA)
+    board.write("app0", app, "plain", data)
+    words = ("verify-flash", "--key", board.path("key.bin"), "app0", app, "plain", data)
+    size = app.stat().st_size + len(DATA)
+    result = board.run(*words)[-1]["data"]
+    assert (result["bytes"], result["equal"]) == (size, True)
+    board.run("verify-flash", "0x10000", app, code=7)  # without the key, the flash has ciphertext
+    app.write_bytes(app.read_bytes()[:-1] + b"!")
+    error = board.run(*words, code=7)[-1]
+    assert "the flash differs from app.bin at 0x10000" in error["message"]
+    board.path("key.bin").write_bytes(KEYS[32][::-1])
+    events = board.run(*words[:3], "--all-encrypted", "0x10000", app, code=7)
+    assert "unproven-key" in codes(events)
+
+
+@pytest.mark.parametrize(("revision", "code"), [("1.0", 8), ("3.1", 0)])
+def test_an_early_esp32_p4_does_not_encrypt_downloads_itself(make, revision, code):
+    board = make(chip="esp32p4", query=f"revision={revision}")
+    app, before = board.file("app.bin", boot_image("esp32p4")), board.flash_path.read_bytes()
+    words = ("write-flash", "--encrypt", "0x10000", app)
+    last = board.run(*words, code=code)[-1]
+    if code:
+        assert last["details"]["consents"] == ["encrypting-unreliable"]
+        assert last["hint"].startswith("Use --key, which encrypts on this computer.")
+        board.run(*words, "--force", code=8)
+        assert board.flash_path.read_bytes() == before
+        board.write("0x10000", app)
+    assert board.plain(0x10000, app.stat().st_size) == app.read_bytes()
+
+
+def test_the_chip_uses_the_longer_of_two_kinds_of_keys():
+    chip = load_chip("esp32s3")
+    both = frozenset({"XTS_AES_128_KEY", "XTS_AES_256_KEY_1", "XTS_AES_256_KEY_2"})
+    assert find_key_sizes(chip, both) == (64,)
+    assert find_key_sizes(chip, both - {"XTS_AES_256_KEY_2"}) == (32,)
+    assert find_key_sizes(chip, frozenset()) == (32, 64)
+    assert find_key_sizes(load_chip("esp32c3"), frozenset()) == (32,)
+
+
+def test_a_hidden_configuration_must_be_stated(tmp_path, capsys):
+    board = Board(tmp_path, capsys, chip="esp32")
+    fuses = board.path("fuses.bin").as_posix()
+    board.query = f"size=1MB&profile=instant&efuse={fuses}"
+    burn = ("efuse", "--do-not-confirm")
+    board.run(*burn, "burn-key", "flash_encryption", board.path("key.bin"))
+    board.run(*burn, "burn-efuse", "FLASH_CRYPT_CONFIG", "5", "FLASH_CRYPT_CNT", "1")
+    words = ("--all-encrypted", "--allow", "unproven-key", "--no-keep", "0x20000")
+    data = board.file("data.bin", DATA)
+    board.write(*words, data)
+    config_5 = FlashCipher(board.key, 5)
+    assert config_5.decrypt(board.held(0x20000, len(DATA)), 0x20000) == DATA
+    board.run(*burn, "read-protect-efuse", "FLASH_CRYPT_CONFIG")
+    error = board.write(*words, data, code=2)[-1]
+    assert error["code"] == "crypt-config"
+    assert "--flash-crypt-conf" in error["hint"]
+    board.write("--flash-crypt-conf", "5", *words, data)
+    assert config_5.decrypt(board.held(0x20000, len(DATA)), 0x20000) == DATA
+
+
+def test_a_file_that_is_encrypted_already_keeps_its_header(make):
+    board = make()
+    boot = boot_image("esp32c3", repeat=32)
+    ready = board.file("ready.bin", board.cipher.encrypt(boot + b"\xff" * (-len(boot) % 16), 0))
+    events = board.run(
+        "write-flash", "--flash-size", "1MB", "--flash-mode", "dio", "0", ready, "--no-keep"
+    )
+    assert "header-kept" in codes(events)
+    assert board.plain(0, len(boot)) == boot

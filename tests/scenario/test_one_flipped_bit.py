@@ -334,6 +334,7 @@ READ_ONLY: tuple[tuple[str, ...], ...] = (
     ("flash-id",),
     ("get-security-info",),
     ("secure", "status"),
+    ("secure", "signature-info", "--at", "bootloader"),
     ("read-flash-status", "--bytes", "3"),
     ("read-flash-sfdp", "0", "4"),
     ("read-flash-sfdp", "--decode"),

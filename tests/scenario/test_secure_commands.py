@@ -81,6 +81,14 @@ def test_sign_in_place_and_append(run: Run) -> None:
     assert "block 1 is by this key, but made for other data" in error
 
 
+def test_signing_a_partition_table_for_version_2_is_a_warning(run: Run) -> None:
+    run("generate-signing-key -v 2 -s ecdsa256 key.pem")
+    Path("table.bin").write_bytes(b"\xaa\x50" + bytes(94))
+    run("sign-data -v 2 -k key.pem table.bin")
+    assert "which secure boot version 2 does not check" in run.printed
+    run("sign-data -v 1 -k key.pem -o t1.bin app.bin")
+
+
 def test_version_1(run: Run) -> None:
     run("generate-signing-key key.pem")
     run("sign-data -v 1 -k key.pem -o signed.bin app.bin")

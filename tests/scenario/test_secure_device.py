@@ -165,3 +165,79 @@ def test_the_status_in_secure_download_mode(
     assert (status["secure_boot"], status["flash_encryption"]) == ("on, version 2", "on")
     assert openings(status) == {"secure-download", "jtag-pins", "jtag-usb"}
     assert status["keys"][0]["purpose"] == "XTS_AES_128_KEY"
+
+
+def caveats(status: dict[str, Any]) -> set[str]:
+    return {each["code"] for each in status["caveats"]}
+
+
+@pytest.mark.parametrize("revision", ["1.0", "3.0"])
+def test_an_efuse_that_a_revision_ignores_does_not_count(bench: Bench, revision: str) -> None:
+    bench.chip, bench.options = "esp32", f"&revision={revision}"
+    bench.burn("burn-efuse", "UART_DOWNLOAD_DIS", "1", "--allow", "efuse-own-port")
+    status = bench.status()
+    if revision == "3.0":
+        assert (status["download_mode"], caveats(status)) == ("off", set())
+        assert status["next_write"] == "not possible through this port"
+        return
+    assert status["download_mode"] == "open"
+    assert caveats(status) == {"efuse-no-effect"}
+    step = next(o["step"] for o in status["openings"] if o["code"] == "download-mode")
+    assert step == "no eFuse of this revision prevents it"
+
+
+def test_weak_ecdsa_hardware_is_named(bench: Bench) -> None:
+    key = bench.folder / "key.pem"
+    bench.offline("generate-signing-key", "-v", "2", "-s", "ecdsa256", key)
+    bench.chip, bench.options = "esp32h2", "&revision=0.1"
+    assert caveats(bench.status()) == set()
+    bench.burn("burn-key", "BLOCK_KEY0", key, "ECDSA_KEY")
+    assert caveats(bench.status()) == {"efuse-weak-ecdsa"}
+    (bench.folder / "fuses.bin").unlink()
+    bench.options = "&revision=1.2"
+    bench.burn("burn-key", "BLOCK_KEY0", key, "ECDSA_KEY")
+    assert caveats(bench.status()) == set()
+
+
+def test_the_status_shows_what_the_next_write_needs(bench: Bench) -> None:
+    flash_key = bench.folder / "flash.key"
+    flash_key.write_bytes(bytes(range(1, 33)))
+    assert bench.status()["next_write"] == "as plaintext"
+    bench.burn("burn-key", "BLOCK_KEY0", flash_key, "XTS_AES_128_KEY")
+    bench.burn("burn-efuse", "SPI_BOOT_CRYPT_CNT", "1")
+    status = bench.status()
+    assert status["flash_encryption"] == "on, can be switched 2 more times"
+    assert status["next_write"] == "encrypted: write-flash with --key or --encrypt"
+    bench.burn("burn-efuse", "SPI_BOOT_CRYPT_CNT", "3")
+    assert bench.status()["flash_encryption"] == "off, can be switched 1 more time"
+    assert bench.status()["next_write"] == "as plaintext"
+    bench.burn("burn-efuse", "SPI_BOOT_CRYPT_CNT", "7", "DIS_DOWNLOAD_MANUAL_ENCRYPT", "1")
+    status = bench.status()
+    assert status["flash_encryption"] == "on, permanently"
+    assert status["next_write"] == "encrypted: write-flash with --key"
+
+
+def test_secure_boot_version_1_may_have_a_bootloader_that_cannot_be_replaced(bench: Bench) -> None:
+    bench.chip = "esp32"
+    bench.burn("burn-efuse", "ABS_DONE_0", "1")
+    status = bench.status()
+    assert status["secure_boot"] == "on, version 1"
+    assert caveats(status) == {"fixed-bootloader"}
+    assert status["next_write"] == "signed, as plaintext"
+
+
+def test_the_four_ways_to_switch_jtag_off_are_told_apart(bench: Bench) -> None:
+    key = bench.folder / "hmac.key"
+    key.write_bytes(bytes(range(32)))
+    assert {"jtag-pins", "jtag-usb"} <= openings(bench.status())
+    bench.burn("burn-key", "BLOCK_KEY0", key, "HMAC_DOWN_JTAG")
+    bench.burn("burn-efuse", "SOFT_DIS_JTAG", "1")
+    status = bench.status()
+    soft = "off, until firmware enables it with an HMAC key"
+    assert (status["pad_jtag"], status["usb_jtag"]) == (soft, soft)
+    assert {"jtag-pins-hmac", "jtag-usb-hmac"} <= openings(status)
+    bench.burn("burn-efuse", "DIS_PAD_JTAG", "1")
+    status = bench.status()
+    assert (status["pad_jtag"], status["usb_jtag"]) == ("off, permanently", soft)
+    bench.burn("burn-efuse", "DIS_USB_JTAG", "1")
+    assert not {code for code in openings(bench.status()) if code.startswith("jtag")}

@@ -190,6 +190,7 @@ class Flash(Record):
     ``octal_flag``: the eFuse by which the ROM drives the flash chip with eight data lines.
     ``calibration_size``: bytes at the end of the flash where the SDK keeps RF calibration if there is no partition
     table.
+    ``encrypts_from_revision``: on earlier revisions, the chip is reported to encrypt downloads wrongly.
     """
 
     bootloader_offset: int
@@ -201,6 +202,7 @@ class Flash(Record):
     sector_size: int
     address_32bit: bool
     encrypted_write_align: int = 0
+    encrypts_from_revision: int = 0
     octal_flag: BitAt | None = None
     calibration_size: int = 0
 
@@ -482,6 +484,9 @@ class Security(Record):
     ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
     ``spare_purpose``: what the security information has for one key more than there are. ``rom_eco``: where the ROM has its
     version, the last word of the security information, and that of a known ROM.
+    ``secure_version``: the anti-rollback version, the number of bits that are set.
+    ``signed_bootloader_limit``: bytes of a bootloader, without its signature sector, that the ROM can check with secure
+    boot version 2. Source: ESP-IDF, "Bootloader Size".
     """
 
     flash_encryption: BitPart | None = None
@@ -491,6 +496,8 @@ class Security(Record):
     secure_download: BitAt | None = None
     secure_boot_v2: BitAt | None = None
     secure_boot_v1_protects_below: int | None = None
+    signed_bootloader_limit: int = 0x10000
+    secure_version: BitPart | None = None
     key_readable: KeyReadable | None = None
     crypt_config_read_disable: BitAt | None = None
     key_valid: KeyValid | None = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.cli.command_table import GROUPS, SECTIONS, Boards, Entry
+from espwire.cli.command_table import GROUPS, SECTIONS, UNGROUPED, Boards, Entry
 from espwire.cli.context import Context
 from espwire.cli.help import find_examples, write_screen
 from espwire.cli.options import HELP_ALL, global_options, help_option, show_help
@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command; esptool 1 to 4 spelled ``write_flash``."""
         name = cmd_name.replace("_", "-")
-        entry = self.entries.get(name)
+        entry = self.entries.get(name) or (UNGROUPED.get(name) if ctx.parent is None else None)
         if entry is None:
             return None
         if not entry.function:

@@ -245,13 +245,14 @@ GROUPS: dict[str, dict[str, Entry]] = {
         ),
         "sign-data": Entry("Sign a file.", "secure_sign:sign_data", offline=True),
         "verify-signature": Entry(
-            "Check a signed file with a key.", "secure_sign:verify_signature", offline=True
+            "Check a signed file, or the images in flash, with a key.",
+            "secure_sign:verify_signature",
         ),
         "signature-info": Entry(
-            "Show the signatures in a file.", "secure_sign:signature_info", offline=True
+            "Show the signatures in a file or in flash.", "secure_sign:signature_info"
         ),
         "signature-info-v2": Entry(
-            "Same as signature-info; for old scripts.", "secure_sign:signature_info", offline=True
+            "Same as signature-info; for old scripts.", "secure_sign:signature_info"
         ),
         "digest-secure-bootloader": Entry(
             "Add the digest of secure boot version 1 to a bootloader.",
@@ -276,8 +277,19 @@ GROUPS: dict[str, dict[str, Entry]] = {
             "secure_debug:digest_public_key",
             offline=True,
         ),
+        "read-sdc-chip-info": Entry(
+            "Read what a debug certificate is made for (ESP32-S31).", "secure_debug:read_chip_info"
+        ),
+        "verify-sdc-certificate": Entry(
+            "Open debug interfaces with a certificate (ESP32-S31).",
+            "secure_debug:verify_certificate",
+        ),
     },
     "virtual": {
         "serve": Entry("Serve a virtual chip over TCP or a pty.", "virtual:serve", offline=True),
     },
+}
+# these are commands of esptool, where they are not in a group; help does not list them there
+UNGROUPED = {
+    name: GROUPS["secure"][name] for name in ("read-sdc-chip-info", "verify-sdc-certificate")
 }

@@ -37,7 +37,7 @@ def draw_plan(plan: BurnPlan, *, sensitive: bool) -> str:
 
 def _draw_change(change: FieldChange, *, sensitive: bool) -> str:
     if change.secret and not sensitive:
-        hidden = " ".join([HIDDEN] * (change.bits // 8))
+        hidden = " ".join([HIDDEN] * -(-change.bits // 8))
         return f"{change.name} (BLOCK{change.block}): -> [{hidden}]"
     if change.bits % 8 == 0 and change.bits > 64:
         data = change.after.to_bytes(change.bits // 8, "little").hex(" ")

@@ -191,8 +191,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "secure sign-data -v 2 -k first.pem -k second.pem app.bin",
         "secure sign-data -v 2 --pub-key public.pem --signature app.sig app.bin",
     ),
-    "secure verify-signature": ("secure verify-signature -v 2 -k public.pem app-signed.bin",),
-    "secure signature-info": ("secure signature-info app-signed.bin",),
+    "secure verify-signature": (
+        "secure verify-signature -v 2 -k public.pem app-signed.bin",
+        "secure verify-signature -v 2 -k public.pem --at ota_0",
+    ),
+    "secure signature-info": (
+        "secure signature-info app-signed.bin",
+        "secure signature-info --at bootloader --key flash.key",
+    ),
     "secure signature-info-v2": ("secure signature-info-v2 app-signed.bin",),
     "secure digest-secure-bootloader": (
         "secure digest-secure-bootloader -k boot.key bootloader.bin",
@@ -207,6 +213,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "secure generate-sdc-certificate -k key.pem --mac 00:11:22:33:44:55 --enable-jtag",
     ),
     "secure digest-sdc-public-key": ("secure digest-sdc-public-key -k key.pem -o digest.bin",),
+    "secure read-sdc-chip-info": ("secure read-sdc-chip-info -o chip_info.bin",),
+    "secure verify-sdc-certificate": ("secure verify-sdc-certificate certificate.bin",),
     "virtual": ("virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",),
     "virtual serve": (
         "virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",

@@ -17,16 +17,11 @@ if TYPE_CHECKING:
     from espwire.cli.context import Context
     from espwire.flash.host_key import HostKey
 
-host_key_options = combine(
+key_options = combine(
     click.option(
         "--key",
         metavar="FILE",
         help="Flash encryption key of the chip, to encrypt or decrypt on this computer.",
-    ),
-    click.option(
-        "--all-encrypted",
-        is_flag=True,
-        help="With --key: everything is encrypted, not only what the partition table marks.",
     ),
     click.option(
         "--flash-crypt-conf",
@@ -34,6 +29,14 @@ host_key_options = combine(
         type=Number(0, 0xF),
         metavar="N",
         help="With --key, on an ESP32: FLASH_CRYPT_CONFIG, 0 to 0xF, if it cannot be read.",
+    ),
+)
+host_key_options = combine(
+    key_options,
+    click.option(
+        "--all-encrypted",
+        is_flag=True,
+        help="With --key: everything is encrypted, not only what the partition table marks.",
     ),
 )
 
@@ -48,9 +51,8 @@ def read_host_key(
     :raises UsageError: the options contradict each other
     :raises FileError, TableError: a file cannot be used
     """
-    path, everything, crypt_config = (
-        choices[name] for name in ("key", "all_encrypted", "crypt_config")
-    )
+    path, crypt_config = choices["key"], choices["crypt_config"]
+    everything = choices.get("all_encrypted", False)
     if path is None:
         if everything or crypt_config is not None:
             option = "--all-encrypted" if everything else "--flash-crypt-conf"

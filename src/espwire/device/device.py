@@ -50,7 +50,7 @@ from espwire.events import Note, Report, Warned, silent
 from espwire.protocol.commands import Command
 from espwire.protocol.dialect import BaudRule
 from espwire.protocol.opcodes import Op
-from espwire.sizes import Revision
+from espwire.sizes import Revision, extract
 from espwire.transport.base import Transport
 
 # "auto" or True: ours if the chip has one; False: none; path of a file in the vendor's format, or its content
@@ -176,6 +176,14 @@ class Device:
     def flash_crypt_config(self) -> int | None:
         """FLASH_CRYPT_CONFIG of the ESP32; None: no such field, or not readable."""
         return read_crypt_config(self.chip, self._identity) if self._identity is not None else None
+
+    @cached_property
+    def secure_version(self) -> int | None:
+        """The anti-rollback version in the eFuses; None: not known, or the chip has none."""
+        field, known = self.chip.security.secure_version, self._identity
+        if field is None or known is None or self.secure_download:
+            return None
+        return extract(known.registers.word(field.address), field.shift, field.bits).bit_count()
 
     @cached_property
     def legacy_chip_id(self) -> int | None:

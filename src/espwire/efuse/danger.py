@@ -55,7 +55,9 @@ def find_dangers(plan: BurnPlan, around: Surroundings = ALONE) -> list[Finding]:
     for rule in (*load_common(), *before.data.danger):
         if applies(rule, after, around) and not applies(rule, before, around):
             finding = (
-                Finding(rule.name, rule.text) if rule.note else build_fatal(rule.name, rule.text)
+                Finding(rule.name, rule.text)
+                if rule.note
+                else build_fatal(rule.name, rule.text, by_name_only=True)
             )
             found.setdefault((rule.name, rule.text), finding)
     return list(found.values())

@@ -106,7 +106,7 @@ def judge_scheme(state: FuseState, scheme: Scheme) -> list[Finding]:
             f" before revision v{first // 100}.{first % 100}" if name in data.digest_schemes else ""
         )
         text = f"secure boot of {data.name} cannot check {scheme.title} signatures{since}"
-        return [build_fatal("efuse-digest-scheme", text)]
+        return [build_fatal("efuse-digest-scheme", text, by_name_only=True)]
     if name in data.weak_digest_schemes:
         text = f"secure boot of {data.name} accepts some invalid ECDSA signatures (AR2026-006)"
         return [Finding("efuse-weak-ecdsa", text)]

@@ -158,6 +158,7 @@ class Purpose(Record):
     :ivar bytes: size of the key; 0: the whole block
     :ivar takes_digest: size of a digest of which only the first ``bytes`` are burned
     :ivar sets: flags that the chip needs besides, where its revision has them
+    :ivar max_revision: the last revision for which this entry of the name is valid
     :ivar curves: of the ECDSA keys that fit, by the names of ``secure/keys.py``; such a key comes from a PEM file
     """
 
@@ -175,6 +176,7 @@ class Purpose(Record):
     sets: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
     min_revision: int | None = None
+    max_revision: int | None = None
     coding: str = ""
     unverified: bool | tuple[str, ...] = False
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from espwire.chips.model import Chip
 from espwire.device.security import SecurityInfo
 from espwire.efuse import meaning
+from espwire.efuse.danger import ALONE, applies
 from espwire.efuse.model import Block, Field
 from espwire.efuse.state import FuseState
 from espwire.record import Record
@@ -25,6 +26,7 @@ PAD_JTAG_OFF = ("DIS_PAD_JTAG", "HARD_DIS_JTAG", "JTAG_DISABLE")
 USB_JTAG_OFF = ("DIS_USB_JTAG",)
 SOFT_JTAG_OFF = ("SOFT_DIS_JTAG",)
 DIRECT_BOOT_OFF = ("DIS_DIRECT_BOOT", "DIS_LEGACY_SPI_BOOT")
+NO_EFFECT = "efuse-no-effect"  # the rule about eFuses that a revision ignores
 FLASH_KEYS = ("XTS_AES", "flash_encryption")
 # the flags of GET_SECURITY_INFO, by the names of the eFuses
 FLAG_FIELDS = {
@@ -53,8 +55,18 @@ class Opening(NamedTuple):
     step: str
 
 
+class Caveat(NamedTuple):
+    """Something about this chip that the other lines do not show."""
+
+    code: str
+    text: str
+
+
 class SecurityStatus(Record):
-    """The security of a chip. ``complete``: from all eFuses; else from what Secure Download Mode reports."""
+    """The security of a chip. ``complete``: from all eFuses; else from what Secure Download Mode reports.
+
+    ``next_write``: how firmware must be written from now on.
+    """
 
     complete: bool
     secure_boot: str
@@ -62,8 +74,10 @@ class SecurityStatus(Record):
     download_mode: str
     pad_jtag: str
     usb_jtag: str
+    next_write: str
     keys: tuple[KeySlot, ...] = ()
     openings: tuple[Opening, ...] = ()
+    caveats: tuple[Caveat, ...] = ()
 
 
 class _Fuses:
@@ -84,13 +98,28 @@ class _Fuses:
 
 def read_status(state: FuseState) -> SecurityStatus:
     """The status by all eFuses."""
-    fields = [field for field in state.fields() if isinstance(field, Field)]
+    ignored = _list_ignored(state)
+    fields = [
+        field for field in state.fields() if isinstance(field, Field) and field.name not in ignored
+    ]
     fuses = _Fuses(
         {field.name: state.raw(field) for field in fields if state.readable(field)},
         frozenset(field.name for field in fields if not state.writeable(field)),
         {field.name: state.bits(field) for field in fields},
     )
-    return _build(fuses, tuple(_list_keys(state)), complete=True)
+    notes = (rule for rule in state.data.danger if rule.note and applies(rule, state, ALONE))
+    caveats = tuple(Caveat(rule.name, rule.text) for rule in notes)
+    return _build(fuses, tuple(_list_keys(state)), complete=True, caveats=caveats)
+
+
+def _list_ignored(state: FuseState) -> frozenset[str]:
+    """The eFuses that this revision ignores."""
+    return frozenset(
+        name
+        for rule in state.data.danger
+        if rule.name == NO_EFFECT and rule.min_revision <= state.revision <= rule.max_revision
+        for name in rule.any_set
+    )
 
 
 def read_reported_status(chip: Chip, info: SecurityInfo) -> SecurityStatus:
@@ -132,11 +161,17 @@ def _find_purpose(state: FuseState, block: Block) -> str:
     return next(names, str(number))
 
 
-def _build(fuses: _Fuses, keys: tuple[KeySlot, ...], *, complete: bool) -> SecurityStatus:
+def _build(
+    fuses: _Fuses,
+    keys: tuple[KeySlot, ...],
+    *,
+    complete: bool,
+    caveats: tuple[Caveat, ...] = (),
+) -> SecurityStatus:
     openings = (
         *_find_boot_openings(fuses, keys),
         *_find_encryption_openings(fuses, keys),
-        *_find_download_openings(fuses),
+        *_find_download_openings(fuses, complete=complete),
         *_find_jtag_openings(fuses, keys),
     )
     return SecurityStatus(
@@ -146,8 +181,10 @@ def _build(fuses: _Fuses, keys: tuple[KeySlot, ...], *, complete: bool) -> Secur
         download_mode=_describe_download(fuses),
         pad_jtag=_describe_jtag(fuses, PAD_JTAG_OFF),
         usb_jtag=_describe_jtag(fuses, USB_JTAG_OFF),
+        next_write=_describe_next_write(fuses),
         keys=keys,
         openings=openings,
+        caveats=(*caveats, *_find_boot_caveats(fuses)),
     )
 
 
@@ -175,6 +212,23 @@ def _describe_download(fuses: _Fuses) -> str:
     if fuses.test(DOWNLOAD_OFF):
         return "off"
     return "secure" if fuses.test((SECURE_DOWNLOAD,)) else "open"
+
+
+def _describe_next_write(fuses: _Fuses) -> str:
+    if fuses.test(DOWNLOAD_OFF):
+        return "not possible through this port"
+    signed = "signed, " if fuses.test((*SECURE_BOOT, SECURE_BOOT_V1)) else ""
+    name = fuses.find(CRYPT_COUNTS)
+    if name is None or not fuses.values[name].bit_count() % 2:
+        return f"{signed}as plaintext"
+    chip = "" if fuses.test(ENCRYPTING_OFF) or fuses.test((SECURE_DOWNLOAD,)) else " or --encrypt"
+    return f"{signed}encrypted: write-flash with --key{chip}"
+
+
+def _find_boot_caveats(fuses: _Fuses) -> Iterator[Caveat]:
+    if fuses.test((SECURE_BOOT_V1,)) and not fuses.test(SECURE_BOOT):
+        text = "a new bootloader starts only with a digest made with the key in BLOCK2; if the chip made that key itself, the bootloader cannot be replaced"
+        yield Caveat("fixed-bootloader", text)
 
 
 def _describe_jtag(fuses: _Fuses, names: tuple[str, ...]) -> str:
@@ -231,18 +285,23 @@ def _find_encryption_openings(fuses: _Fuses, keys: tuple[KeySlot, ...]) -> Itera
             yield Opening("readable-key", text, f"read-protect {key.block}")
 
 
-def _find_download_openings(fuses: _Fuses) -> Iterator[Opening]:
+def _find_download_openings(fuses: _Fuses, *, complete: bool) -> Iterator[Opening]:
     if fuses.test(DOWNLOAD_OFF):
         return
-    off = fuses.find(DOWNLOAD_OFF) or DOWNLOAD_OFF[0]
+    off = fuses.find(DOWNLOAD_OFF) or ("" if complete else DOWNLOAD_OFF[0])
     if fuses.test((SECURE_DOWNLOAD,)):
         text = "erase and write flash, and read the security state"
         yield Opening("secure-download", text, f"burn {off}, after all other eFuses")
         return
     text = "run programs in RAM, read memory and flash, and burn eFuses"
     closing = [SECURE_DOWNLOAD] if SECURE_DOWNLOAD in fuses.values else []
-    names = " or ".join([*closing, off])
-    yield Opening("download-mode", text, f"burn {names}, after all other eFuses")
+    names = " or ".join([*closing, *([off] if off else [])])
+    step = (
+        f"burn {names}, after all other eFuses"
+        if names
+        else "no eFuse of this revision prevents it"
+    )
+    yield Opening("download-mode", text, step)
 
 
 def _find_jtag_openings(fuses: _Fuses, keys: tuple[KeySlot, ...]) -> Iterator[Opening]:

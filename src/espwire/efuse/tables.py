@@ -138,7 +138,12 @@ class Layout:
         numbers = self.data.custom_purpose_values
         custom = [Purpose(name=f"CUSTOM_{n}", value=n) for n in numbers]
         digests = [Purpose(name=f"CUSTOM_DIGEST_{n}", value=n, digest=True) for n in numbers]
-        return (*self.data.key_purposes, *custom, *digests)
+        named = [
+            purpose
+            for purpose in self.data.key_purposes
+            if purpose.max_revision is None or self.revision <= purpose.max_revision
+        ]
+        return (*named, *custom, *digests)
 
     def _suggest(self, name: str) -> str:
         from difflib import get_close_matches

@@ -10,10 +10,7 @@ from espwire.chips.model import Chip
 from espwire.efuse.danger import find_digests, is_readable, is_revoked
 from espwire.efuse.state import FuseState
 from espwire.flash.findings import Finding, build_fatal
-from espwire.image.descriptors import find_app_descriptor
 from espwire.image.scan import Region, find_regions
-
-SECURE_VERSION = "SECURE_VERSION"
 
 
 class TrustedDigest(NamedTuple):
@@ -40,19 +37,14 @@ def list_trusted(state: FuseState) -> list[TrustedDigest]:
 
 
 def find_refusals(blobs: Iterable[Blob], chip: Chip, state: FuseState) -> tuple[Finding, ...]:
-    """Findings for signed images that this chip would refuse: by its keys, and by its anti-rollback version."""
+    """Findings for signed images that this chip would refuse by its keys."""
     trusted, findings = list_trusted(state), []
-    least = state.value_of(SECURE_VERSION).bit_count()
     for blob in blobs:
         for item in find_regions(blob.data, chip, start=blob.address):
             if item.image is None:
                 continue
             name = f"the image in {blob.label} for {blob.address + item.offset:#x}"
             findings += _check_keys(item, name, trusted)
-            app = find_app_descriptor(item.image)
-            if app is not None and app.secure_version < least:
-                text = f"{name} has security version {app.secure_version}, below the {least} in the eFuses: with anti-rollback enabled, the bootloader refuses it"
-                findings.append(Finding("older-security-version", text))
     return tuple(findings)
 
 

@@ -12,6 +12,7 @@ from espwire.flash.findings import Finding, build_fatal
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
 from espwire.image.model import ROW_MAGIC, Image
+from espwire.image.signature import is_digest_file
 from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ def find_misplaced(
     blob: Blob, chip: Chip, images: ParsedImages | None = None
 ) -> tuple[Finding, ...]:
     """The finding for a bootloader or a merged file at another address than its own."""
+    if chip.image.secure_boot_v1 and blob.address and is_digest_file(blob.data):
+        text = f"{blob.label} is a bootloader with its digest for secure boot version 1, which belongs at 0x0, not at {blob.address:#x}"
+        return (build_fatal("wrong-offset", text),)
     loader = find_bootloader(blob, images or ParsedImages(chip))
     if loader is None or not (loader.chip.image.extended_header or chip.image.extended_header):
         return ()  # an ESP8266 has images at many addresses

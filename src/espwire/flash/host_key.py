@@ -102,7 +102,7 @@ def choose_cipher(device: Device, key: HostKey) -> FlashCipher:
         )
     require_cryptography()
     purposes = frozenset(device.security.purpose_names(chip))
-    sizes = _find_key_sizes(chip, purposes)
+    sizes = find_key_sizes(chip, purposes)
     if len(key.key) not in sizes:
         bits = " or ".join(str(8 * size) for size in sizes)
         used = " and ".join(sorted(purposes & LONG_PURPOSES)) if sizes == (64,) else SHORT_PURPOSE
@@ -117,7 +117,7 @@ def choose_cipher(device: Device, key: HostKey) -> FlashCipher:
     return cipher
 
 
-def _find_key_sizes(chip: Chip, purposes: frozenset[str]) -> tuple[int, ...]:
+def find_key_sizes(chip: Chip, purposes: frozenset[str]) -> tuple[int, ...]:
     """Bytes of a key file for the chip. Of two kinds of keys in its eFuses, it uses the longer one."""
     if purposes >= LONG_PURPOSES:
         return (64,)
@@ -362,6 +362,19 @@ def _is_intact(data: bytes, chip: Chip) -> bool:
         return parse_prefix(memoryview(data), chip)[0].intact
     except ImageError:
         return False
+
+
+def encrypt_to_compare(
+    device: Device, key: HostKey, blobs: Sequence[Blob], report: Report = silent
+) -> tuple[Blob, ...]:
+    """What the flash holds if ``blobs`` were written with ``key``; warns if the key is not proven to be the chip's.
+
+    :raises UsageError, KeyFileError, TableError, Unsupported: as ``encrypt_for``
+    """
+    cipher = choose_cipher(device, key)
+    if why := find_key_doubt(device, cipher):
+        report(Warned(code=UNPROVEN, text=why))
+    return encrypt_blobs(blobs, find_encrypted(device, cipher, key, blobs, report), cipher, report)
 
 
 def encrypt_for(

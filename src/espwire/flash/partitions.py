@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ from espwire.flash.findings import Policy
 from espwire.flash.model import BLANK, FlashTarget
 from espwire.flash.read import read_flash
 from espwire.flash.read_table import read_boot_slot, read_partition_table, read_table_if_any
+from espwire.flash.signed import find_image_end
 from espwire.flash.write import write_flash
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
 from espwire.image.flash_map import Area, FlashMap, build_map, join_details, name_idf
-from espwire.image.model import EXTENDED, HEADER, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER
+from espwire.image.model import EXTENDED, HEADER, SEGMENT_HEADER
 from espwire.image.ota import (
     OTA_DATA_SIZE,
     OtaChange,
@@ -255,17 +257,10 @@ def _read_head(device: Device, address: int, size: int) -> Area | None:
     """The image at an address, by its headers alone."""
     if address + HEAD > size:
         return None
-    head = read_flash(device, address, HEAD)
-    magic, count, *_ = HEADER.unpack_from(head)
-    if magic != MAGIC or not 1 <= count <= MAX_SEGMENTS:
+    end = find_image_end(partial(read_flash, device), address, size)
+    if end is None:
         return None
-    at, flag = address + HEADER.size + EXTENDED.size, head[HEADER.size + EXTENDED.size - 1]
-    for _ in range(count):
-        if at + SEGMENT_HEADER.size > size:
-            return None
-        _, length = SEGMENT_HEADER.unpack(read_flash(device, at, SEGMENT_HEADER.size))
-        at += SEGMENT_HEADER.size + length
-    end = address + ((at - address) // 16 + 1) * 16 + (32 if flag == 1 else 0)
+    head = read_flash(device, address, HEAD)
     start = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size
     kind = "bootloader" if address == device.chip.flash.bootloader_offset else "app"
     if int.from_bytes(head[start : start + 4], "little") != APP_MAGIC:

@@ -22,11 +22,13 @@ from espwire.flash.boot_content import (
 from espwire.flash.findings import Finding, Policy, build_fatal
 from espwire.flash.model import FlashTarget
 from espwire.image.codec import is_image
+from espwire.image.descriptors import APP_MAGIC, find_app_descriptor
 from espwire.image.header import find_header_size
-from espwire.image.model import ANY_REVISION, ROW_MAGIC, ExtendedHeader, Image
+from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
 from espwire.image.partition_table import TABLE_OFFSET, TABLE_SIZE
-from espwire.image.scan import find_regions
-from espwire.sizes import Revision, format_size
+from espwire.image.scan import find_regions, looks_encrypted
+from espwire.image.signature import find_signed_end
+from espwire.sizes import SECTOR, Revision, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -34,6 +36,14 @@ if TYPE_CHECKING:
     from espwire.image.scan import Region
 
 FULL_CRYPT_CONFIG = 0xF  # all address bits change the ESP32's flash key
+PLAIN_KINDS = (
+    "bootloader",
+    "app",
+    "image",
+    "partition-table",
+)  # with sound structure: surely not encrypted
+APP_MARK = APP_MAGIC.to_bytes(4, "little")
+CIPHER_BLOCK = 16  # bytes of flash that are encrypted together
 
 
 def find_problems(
@@ -55,7 +65,7 @@ def find_problems(
         if blob.data:
             findings += _find_area_problems(blob.label, blob.address, blob.end, target)
             if not host_key:
-                findings += _find_encryption_problems(blob, target, images)
+                findings += _find_encryption_problems(blob, target)
             if blob.encrypted:
                 findings += _find_key_problems(blob, target, policy)
             if blob.chips and target.chip.id not in blob.chips:
@@ -68,6 +78,7 @@ def find_problems(
                 replace(blob, encrypted=True) if host_key else blob, target.chip, target.security
             )
             findings += find_unsigned(blob, target.chip, target.security)
+            findings += _find_oversized(blob, target, images)
     if policy.erase_all:
         findings += find_erase_problems(0, target.flash_size or 0, target)
     for start, end in policy.erase:
@@ -99,7 +110,7 @@ def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -
     protected = facts.secure_boot_v1_protects_below
     v1 = security is not None and security.secure_boot_v1
     if v1 and protected is not None and start < protected:
-        text = f"secure boot is on and {label} begins below {protected:#x}: the chip may never start again"
+        text = f"secure boot version 1 is on and {label} begins below {protected:#x}: the chip may never start again. A bootloader can be replaced only if its digest is made with the key in the eFuses, not if the chip made that key itself"
         findings.append(build_fatal("secure-boot-area", text))
     manager = facts.key_manager_flash_key
     managed = security is not None and security.key_manager_flash_key
@@ -127,13 +138,11 @@ def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -
     return findings
 
 
-def _find_encryption_problems(
-    blob: Blob, target: FlashTarget, images: ParsedImages
-) -> list[Finding]:
+def _find_encryption_problems(blob: Blob, target: FlashTarget) -> list[Finding]:
     security = target.security
     if security is None or not security.flash_encryption or blob.encrypted:
         return []
-    plain = _looks_plain(blob, images)
+    plain = any(item.kind in PLAIN_KINDS for item in find_regions(blob.data, target.chip))
     if target.secure_download or security.manual_encrypt_disabled:
         state = "is permanently in Secure Download Mode"
         if not target.secure_download:
@@ -141,10 +150,13 @@ def _find_encryption_problems(
         is_not = "is not encrypted" if plain else "is written as it is"
         text = f"{blob.label} {is_not}, but the chip reads only encrypted flash and {state}"
         return [build_fatal("plaintext-locked", text, consent="plaintext")]
-    if not plain:
-        return []
-    text = f"{blob.label} is not encrypted, but the chip has flash encryption on: it cannot run"
-    return [Finding("plaintext", text)]
+    if plain:
+        text = f"{blob.label} is not encrypted, but the chip has flash encryption on: it cannot run"
+        return [Finding("plaintext", text)]
+    if blob.address % CIPHER_BLOCK and looks_encrypted(blob.data):
+        text = f"{blob.label} looks encrypted, but {blob.address:#x} is not a multiple of {CIPHER_BLOCK}: the chip would decrypt it to something else"
+        return [Finding("unaligned-ciphertext", text)]
+    return []
 
 
 def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[Finding]:
@@ -155,6 +167,19 @@ def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[
             f"{blob.label} is to be encrypted by the chip, whose eFuses disable that for downloads"
         )
         findings.append(build_fatal("encrypting-disabled", text, by_name_only=True))
+    least = target.chip.flash.encrypts_from_revision
+    if target.revision is not None and target.revision < least:
+        text = f"{blob.label} is to be encrypted by the chip: the {target.chip.name} before {Revision(least)} is reported to write what its ROM cannot read then"
+        remedy = "Use --key, which encrypts on this computer."
+        findings.append(
+            build_fatal(
+                "encrypting-unreliable",
+                text,
+                consent="encrypting-unreliable",
+                by_name_only=True,
+                remedy=remedy,
+            )
+        )
     if policy.ignore_flash_enc_efuse:
         return findings
     if target.flash_key is False:
@@ -166,13 +191,6 @@ def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[
             build_fatal("crypt-config", text, consent="no-flash-key", by_name_only=True)
         )
     return findings
-
-
-def _looks_plain(blob: Blob, images: ParsedImages) -> bool:
-    """An image or a partition table with sound structure is surely not encrypted; of other data it is unknown."""
-    if not is_image(blob.data):
-        return blob.data[:2] == ROW_MAGIC
-    return isinstance(images.parse_any(blob.data), Image)
 
 
 def _find_image_problems(blob: Blob, target: FlashTarget, images: ParsedImages) -> list[Finding]:
@@ -272,6 +290,23 @@ def allows_revision(
     return header.min_revision <= revision <= header.max_revision
 
 
+def may_hold_application(blobs: Iterable[Blob]) -> bool:
+    """Whether a search for applications could find one."""
+    return any(APP_MARK in blob.data for blob in blobs)
+
+
+def find_older_versions(blobs: Iterable[Blob], chip: Chip, least: int) -> tuple[Finding, ...]:
+    """Findings for applications whose security version is below ``least``. Whether that is enforced depends on the bootloader."""
+    findings = []
+    for blob in blobs if least else ():
+        for item in find_regions(blob.data, chip, start=blob.address):
+            app = None if item.image is None else find_app_descriptor(item.image)
+            if app is not None and app.secure_version < least:
+                text = f"the application in {blob.label} for {blob.address + item.offset:#x} has security version {app.secure_version}, below the {least} in the eFuses: with anti-rollback enabled, the bootloader refuses it"
+                findings.append(Finding("older-security-version", text))
+    return tuple(findings)
+
+
 def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tuple[Finding, ...]:
     """Findings for images that a chip with secure boot will not start."""
     if security is None or not (security.secure_boot or security.secure_boot_v1):
@@ -288,6 +323,28 @@ def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tupl
             text = f"the image in {blob.label} for {address:#x} {why}, but secure boot is enabled: it will not start"
             findings.append(build_fatal("unsigned-image", text))
     return tuple(findings)
+
+
+def find_signed_bootloader(blob: Blob, chip: Chip, images: ParsedImages) -> tuple[int, int] | None:
+    """The half-open range of flash of a bootloader signed for secure boot version 2 in ``blob``, with its signature sector."""
+    start = find_boot_start(blob, chip)
+    if start is None or not isinstance(image := images.parse(blob.data, start), Image):
+        return None
+    data = blob.data[start:]
+    end = find_signed_end(data, len(data) - len(image.trailing))
+    offset = chip.flash.bootloader_offset
+    return None if end is None else (offset, offset + end)
+
+
+def _find_oversized(blob: Blob, target: FlashTarget, images: ParsedImages) -> tuple[Finding, ...]:
+    """The finding for a signed bootloader that the ROM cannot check: it loads it into a buffer of fixed size first."""
+    place = find_signed_bootloader(blob, target.chip, images)
+    limit = target.chip.security.signed_bootloader_limit
+    if place is None or (size := place[1] - place[0] - SECTOR) <= limit:
+        return ()
+    text = f"the signed bootloader in {blob.label} has {size:#x} bytes; with secure boot version 2, the ROM of the {target.chip.name} starts at most {limit:#x}"
+    enabled = target.security is not None and target.security.secure_boot
+    return (Finding("bootloader-size", text, fatal=enabled, consent="bootloader-size"),)
 
 
 def _find_signature_fault(item: Region, version: int) -> str | None:

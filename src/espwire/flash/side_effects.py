@@ -11,16 +11,19 @@ from espwire.blob import Blob
 from espwire.device.flash_registers import FlashStatus
 from espwire.errors import TableError
 from espwire.events import PartitionChange
+from espwire.flash.boot_content import ParsedImages
 from espwire.flash.findings import Finding, build_fatal
 from espwire.flash.model import BLANK, Erase, FlashTarget, Plan, Unbooted
 from espwire.flash.read import read_flash
 from espwire.flash.read_table import read_boot_slot, read_table_if_any
+from espwire.flash.safety import find_signed_bootloader
 from espwire.flash.table_diff import find_changes, find_misread
 from espwire.image.build_file import TABLE
 from espwire.image.codec import is_image
 from espwire.image.model import ROW_MAGIC
 from espwire.image.ota import find_ota_data
 from espwire.image.partition_table import APP, TABLE_OFFSET, TABLE_SIZE, PartitionTable, parse_table
+from espwire.image.scan import find_regions
 from espwire.sizes import BLOCK, SECTOR, Ranges, align_down, align_up, join_ranges, subtract_ranges
 
 if TYPE_CHECKING:
@@ -101,6 +104,33 @@ def find_table_changes(
         left = (row for row in new.partitions if not _holds(covered, row.offset))
         changes += find_misread(old, replace(new, partitions=tuple(left)), find_data)
     return tuple(changes)
+
+
+def find_table_overrun(
+    device: Device, target: FlashTarget, blobs: Iterable[Blob], images: ParsedImages
+) -> tuple[Finding, ...]:
+    """The finding for a signed bootloader that reaches the partition table: fatal if one is in flash there.
+
+    A table that is written as well shows where it belongs.
+    """
+    blobs = tuple(blobs)
+    for blob in blobs:
+        place = find_signed_bootloader(blob, target.chip, images)
+        if place is None or place[1] <= TABLE_OFFSET:
+            continue
+        if any(region.table for other in blobs for region in find_regions(other.data, target.chip)):
+            return ()
+        text = (
+            f"the signed bootloader in {blob.label} ends at {place[1]:#x}, behind {TABLE_OFFSET:#x}"
+        )
+        readable = target.limits.can_read and not target.encrypts_flash
+        if not readable:
+            text += ": a partition table there would be overwritten"
+            return (Finding("bootloader-size", text),)
+        if read_table_if_any(device) is not None:
+            text += ", where the partition table is in flash"
+            return (build_fatal("bootloader-size", text),)
+    return ()
 
 
 def find_misread_data(changes: Iterable[PartitionChange]) -> tuple[Finding, ...]:

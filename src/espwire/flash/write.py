@@ -58,12 +58,13 @@ from espwire.flash.prepare import (
     prepare_blobs,
 )
 from espwire.flash.recovery import can_restore, find_restorable, find_shared, leave_out_erased
-from espwire.flash.safety import find_problems
+from espwire.flash.safety import find_older_versions, find_problems, may_hold_application
 from espwire.flash.side_effects import (
     find_blanked,
     find_misread_data,
     find_protection,
     find_table_changes,
+    find_table_overrun,
     find_unbooted,
 )
 from espwire.flash.survey import find_weak, survey
@@ -198,6 +199,9 @@ def check_write(
         valid, config = device.flash_key_valid, device.flash_crypt_config
         target = replace(target, flash_key=valid, crypt_config=config)
     problems = find_problems(blobs, target, policy, images, host_key=key is not None)
+    problems += find_table_overrun(device, target, blobs, images)
+    if may_hold_application(blobs):
+        problems += find_older_versions(blobs, target.chip, device.secure_version or 0)
     if device.security.secure_boot and not device.secure_download:
         from espwire.efuse.trust import find_refusals  # most chips do not need the eFuse tables
         from espwire.efuse.wire import DeviceStore

@@ -19,6 +19,9 @@ CRC_AT = 1196
 P384_HASH = 1
 CURVES = {1: "P-192", 2: "P-256", 3: "P-384"}
 V1_SIZE = 68
+# a file with the digest of a bootloader (version 1): IV and digest at flash address 0, then the bootloader
+IV_BYTES, DIGEST_BYTES, DIGEST_FILE_IMAGE_AT = 128, 64, SECTOR
+IMAGE_MAGIC, BLANK = 0xE9, b"\xff"
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
@@ -93,3 +96,22 @@ def _is_version_1(data: bytes, end: int) -> bool:
     r, s = int.from_bytes(raw[4:36], "big"), int.from_bytes(raw[36:68], "big")
     rest = data[end + V1_SIZE : end + V1_SIZE + SECTOR]
     return 0 < r < P256_ORDER and 0 < s < P256_ORDER and not rest.strip(b"\xff")
+
+
+def is_digest_file(data: bytes) -> bool:
+    """Whether a file is a bootloader with its digest for version 1, which belongs at flash address 0."""
+    image = data[DIGEST_FILE_IMAGE_AT : DIGEST_FILE_IMAGE_AT + 1]
+    head = data[:DIGEST_FILE_IMAGE_AT]
+    return (
+        image == bytes([IMAGE_MAGIC])
+        and not head[IV_BYTES + DIGEST_BYTES :].strip(BLANK)
+        and bool(head[:IV_BYTES].strip(BLANK))
+    )
+
+
+def find_signed_end(data: bytes, end: int) -> int | None:
+    """Where the signature sector of version 2 ends after the image in ``data[:end]``; None: it has none."""
+    sector = -(-end // SECTOR) * SECTOR
+    block = data[sector : sector + 2]
+    marked = len(block) == 2 and block[0] == MAGIC and block[1] in (RSA, ECDSA)
+    return sector + SECTOR if marked else None

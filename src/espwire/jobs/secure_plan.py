@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from espwire.blob import Blob, choose_for_chip
@@ -36,7 +37,7 @@ from espwire.efuse.state import FuseState
 from espwire.efuse.store import FuseStore, VirtualStore
 from espwire.efuse.trust import list_trusted
 from espwire.errors import DeviceError, ImageError, SafetyStop, UsageError
-from espwire.events import Report, silent
+from espwire.events import Event, Report, Warned, silent
 from espwire.flash.findings import Finding, Policy, build_fatal, stop_if_fatal
 from espwire.flash.host_key import (
     FlashCipher,
@@ -387,7 +388,8 @@ class DeviceFlash:
     """The flash of a connected chip."""
 
     def __init__(self, device: Device, plan: Plan, policy: Policy, report: Report = silent) -> None:
-        self._device, self._plan, self._report = device, plan, report
+        self._device, self._plan = device, plan
+        self._report = partial(_report_unexpected, report)
         self._policy = policy.replace(consents=policy.consents | WRITE_CONSENTS)
 
     def holds(self, firmware: Firmware) -> bool:
@@ -413,6 +415,12 @@ class DeviceFlash:
                 table_offset=firmware.table.offset,
             )
         write_flash(self._device, firmware.plain, policy=self._policy, key=key, report=self._report)
+
+
+def _report_unexpected(report: Report, event: Event) -> None:
+    """Leave out the warnings about what a later step enables."""
+    if not (isinstance(event, Warned) and event.code in WRITE_CONSENTS):
+        report(event)
 
 
 def open_flash(device: Device) -> READ_FLASH:

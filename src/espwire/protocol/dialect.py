@@ -21,6 +21,13 @@ SECURE_DOWNLOAD_OPS = frozenset(
         Op.FLASH_DATA,
         Op.FLASH_END,
         Op.GET_SECURITY_INFO,
+        # esptool sends them in this mode, too; no chip was available
+        Op.SDC_VERIF_BEGIN,
+        Op.SDC_VERIF_DATA,
+        Op.SDC_VERIF_END,
+        Op.SDC_GEN_BEGIN,
+        Op.SDC_GEN_DATA,
+        Op.SDC_GEN_END,
     }
 )
 

@@ -103,6 +103,18 @@ def _wrong_settings(name: str, reason: str) -> DataError:
     )
 
 
+def check_certificate(data: bytes, name: str) -> None:
+    """:raises DataError: code ``debug-certificate``: length or magic number are wrong"""
+    sizes = (CERTIFICATE_BYTES, CERTIFICATE_BYTES + NONCE_BYTES)
+    if len(data) in sizes and int.from_bytes(data[:4], "little") == MAGIC:
+        return
+    raise DataError(
+        f"{name} is not a debug certificate",
+        hint="Use the file that generate-sdc-certificate created.",
+        code="debug-certificate",
+    )
+
+
 def build_certificate(signer: Signer, chip: ChipInfo, features: Iterable[str]) -> bytes:
     """A certificate, and the nonce after it: 468 bytes.
 

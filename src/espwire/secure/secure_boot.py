@@ -37,6 +37,11 @@ class Block(NamedTuple):
     state: State
     public: PublicKey | None = None
 
+    @property
+    def present(self) -> bool:
+        """Whether something is there, valid or not."""
+        return self.state != "absent"
+
 
 class Signed(NamedTuple):
     """A signed file. ``image_bytes``: what is signed; ``padding``: bytes added before; ``blocks``: signatures now."""
@@ -136,7 +141,7 @@ def _find_appendable(data: bytes) -> tuple[Block, ...]:
     :raises ImageError: code ``signature-damaged``
     """
     blocks = read_blocks(data)
-    present = [block for block in blocks if block.state != "absent"]
+    present = [block for block in blocks if block.present]
     for number, block in enumerate(present):
         if block.state != "valid" or block.number != number:
             reason = {

@@ -10,16 +10,14 @@ from __future__ import annotations
 import hashlib
 
 from espwire.errors import ImageError, KeyFileError, SafetyStop, UsageError
-from espwire.image.signature import V1_SIZE
+from espwire.image.signature import DIGEST_FILE_IMAGE_AT, IV_BYTES, V1_SIZE
 from espwire.secure.flash_encryption import require_cryptography, reverse_groups
 from espwire.secure.keys import P256, PrivateKey, PublicKey, Signer, require_scheme
 from espwire.secure.verify import Precomputed, explain_failure, is_valid
-from espwire.sizes import SECTOR
 
 VERSION = bytes(4)
-DIGEST_KEY_BYTES, IV_BYTES, DIGEST_BYTES = 32, 128, 64
+DIGEST_KEY_BYTES = 32
 UNIT, BLOCK, WORD = 128, 16, 4  # bytes
-IMAGE_AT = SECTOR  # where the bootloader is, in flash and in the file with its digest
 IMAGE_MAGIC, HASH_FLAG_AT, HASH_BYTES = 0xE9, 23, 32
 KEY_BITS = (192, 256)
 BLANK = b"\xff"
@@ -125,14 +123,4 @@ def digest_bootloader(image: bytes, key: bytes, iv: bytes) -> bytes:
     run = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
     mixed = reverse_groups(reverse_groups(run.update(reverse_groups(text, BLOCK)), BLOCK), WORD)
     digest = reverse_groups(hashlib.sha512(mixed).digest(), WORD)
-    return (iv + digest).ljust(IMAGE_AT, BLANK) + covered
-
-
-def is_digest_file(data: bytes) -> bool:
-    """Whether a file is a bootloader with its digest, which belongs at flash address 0."""
-    head = data[:IMAGE_AT]
-    return (
-        data[IMAGE_AT : IMAGE_AT + 1] == bytes([IMAGE_MAGIC])
-        and not head[IV_BYTES + DIGEST_BYTES :].strip(BLANK)
-        and bool(head[:IV_BYTES].strip(BLANK))
-    )
+    return (iv + digest).ljust(DIGEST_FILE_IMAGE_AT, BLANK) + covered

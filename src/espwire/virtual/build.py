@@ -20,7 +20,13 @@ from espwire.secure.flash_encryption import (
 from espwire.virtual.chip import VirtualChip
 from espwire.virtual.config import VirtualOptions
 from espwire.virtual.defects import DefectiveChip
-from espwire.virtual.efuses import DEFAULT_FLASH_KEY, ChipConfig, default_config, fuse_registers
+from espwire.virtual.efuses import (
+    DEFAULT_FLASH_KEY,
+    ChipConfig,
+    default_config,
+    fuse_registers,
+    security_info,
+)
 from espwire.virtual.faults import COMMAND_KINDS, Faults
 from espwire.virtual.flash_parts import PROFILES, find_part
 from espwire.virtual.nor_flash import NorFlash
@@ -159,13 +165,17 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
 
 
 def _follow_fuses(result: VirtualChip, chip: Chip, config: ChipConfig) -> None:
-    """Encrypt with the key that the eFuses hold now. The hardware takes any key; one that is refused here encrypts nothing."""
+    """Encrypt with the key that the eFuses hold now, and report what they enable.
+
+    The hardware takes any key; one that is refused here encrypts nothing.
+    """
     from espwire.virtual.fuse_file import read_config
 
     if result.fuses is not None:
-        words = result.registers.words
+        now = read_config(chip, config, result.registers.words, result.fuses)
+        result.rom.security_info = security_info(chip, now)
         with suppress(KeyFileError):
-            _set_encryption(result, chip, read_config(chip, config, words, result.fuses))
+            _set_encryption(result, chip, now)
 
 
 def _set_encryption(result: VirtualChip, chip: Chip, config: ChipConfig) -> None:

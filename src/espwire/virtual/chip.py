@@ -6,6 +6,7 @@ when that is full. ``scheduler.py`` describes how time passes.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -123,6 +124,7 @@ class VirtualChip:
         self.rom = Rom(chip, self.registers, RomFlash(flash), self)
         self.rom.security_info = security_info(chip, config)
         self.rom.secure_download = config.secure_download
+        self.rom.mac_digest = hashlib.sha256((config.mac or b"")[::-1]).digest()
         self.text = find_boot_text(chip)
         self.overruns = 0
         self._is_proven = False  # the firmware was checked when it started

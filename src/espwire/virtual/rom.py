@@ -126,6 +126,8 @@ class Rom:
         self.dialect = chip.rom
         self.registers, self.flash, self.host = registers, flash, host
         self.security_info = b""
+        self.mac_digest = b""  # for debug certificates
+        self._debug_data = b""
         self.secure_download = False
         self.encrypt: Encrypt | None = None
         self._window = bytearray(WINDOW)  # keeps its contents through a reset
@@ -501,8 +503,8 @@ class Rom:
         return OK
 
     def _secure_debug(self, t: float) -> Handling:
-        """The secure-debug commands in form only: no certificate is valid, and the chip information is zeros, since its
-        contents are unknown."""
+        """The secure-debug commands. The chip information is what espsecure computes for a certificate. Of a certificate, only the form
+        and its hash are checked, not the key and the signature."""
         yield t
         match self._op:
             case Op.SDC_VERIF_DATA | Op.SDC_GEN_DATA:
@@ -511,11 +513,16 @@ class Rom:
                     return BAD_MESSAGE
                 if int.from_bytes(self._request[4:8], "little") != checksum(payload):
                     return BAD_CHECKSUM
+                self._debug_data = payload
             case Op.SDC_VERIF_END:
-                return BAD_CERTIFICATE
+                body, digest = self._debug_data[20:404], self._debug_data[404:436]
+                magic = self._debug_data[:4] == b"CAMR"
+                if not magic or hashlib.sha256(body).digest() != digest:
+                    return BAD_CERTIFICATE
             case Op.SDC_GEN_END:
+                digest = hashlib.sha256(self.mac_digest + self._debug_data + bytes(1)).digest()
                 self._size = CHIP_INFORMATION
-                self._reply[:CHIP_INFORMATION] = bytes(CHIP_INFORMATION)
+                self._reply[:CHIP_INFORMATION] = digest.ljust(CHIP_INFORMATION, b"\0")
         return OK
 
 

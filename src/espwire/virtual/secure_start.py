@@ -19,7 +19,7 @@ from espwire.chips.model import BitAt
 from espwire.efuse.danger import find_places
 from espwire.efuse.key_files import judge_scheme
 from espwire.efuse.store import VirtualStore
-from espwire.efuse.trust import SECURE_VERSION, list_trusted
+from espwire.efuse.trust import list_trusted
 from espwire.errors import ImageError, TableError, Unsupported
 from espwire.image.codec import parse_prefix
 from espwire.image.descriptors import find_app_descriptor
@@ -32,14 +32,12 @@ from espwire.image.partition_table import (
     PartitionTable,
     parse_table,
 )
-from espwire.image.signature import V1_SIZE
+from espwire.image.signature import DIGEST_BYTES, IV_BYTES, V1_SIZE
 from espwire.secure.flash_encryption import UNIT, decrypt_esp32, decrypt_xts, find_scheme
 from espwire.secure.keys import P256, PublicKey
 from espwire.secure.secure_boot import Block, read_blocks
 from espwire.secure.secure_boot_v1 import (
-    DIGEST_BYTES,
     DIGEST_KEY_BYTES,
-    IV_BYTES,
     digest_bootloader,
 )
 from espwire.secure.verify import is_valid
@@ -48,6 +46,9 @@ from espwire.virtual.boot import BootText
 from espwire.virtual.fuse_file import is_encrypting, read_part
 
 LAST_TABLE = 0x20000  # a partition table is searched below this address
+SECURE_VERSION = (
+    "SECURE_VERSION"  # eFuse: the number of set bits is the least version of applications
+)
 LONGEST_BOOTLOADER = 0x20000
 SHA384 = "SECURE_BOOT_SHA384_EN"  # eFuse that enables signatures by P-384
 V1_KEY = "secure_boot_v1"
@@ -79,7 +80,9 @@ class FlashView(NamedTuple):
     size: int
 
     def view(self, address: int, size: int) -> bytes:
-        """Decrypted bytes; blank ones at the end may be left out."""
+        """Decrypted bytes; blank ones at the end may be left out. Nothing, if the address is inside a cipher block."""
+        if address % UNIT:
+            return b""
         raw = self.read(address, min(size, self.size - address)) if address < self.size else b""
         used = len(raw.rstrip(b"\xff"))
         return self.decrypt(raw[: -(-used // UNIT) * UNIT], address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from espwire.chips.registry import load_chip
 from espwire.efuse.coding import encode
 from espwire.efuse.meaning import crc8, describe
 from espwire.efuse.model import Field
@@ -128,3 +129,17 @@ def test_three_quarter_coding_shortens_the_key_blocks_of_the_esp32() -> None:
     assert isinstance(field, Field)
     assert (state.bits(field), state.size(state.data.blocks[1])) == (192, 192)
     assert [len(state.words(block)) for block in state.data.blocks] == [7, 6, 6, 6]
+
+
+@pytest.mark.parametrize("chip", fuse_chip_ids())
+def test_the_anti_rollback_version_is_where_the_chip_s_data_says(chip: str) -> None:
+    place = load_chip(chip).security.secure_version
+    assert place is not None
+    for table in load_fuses(chip).table:
+        for field in table.fields:
+            if field.name == "SECURE_VERSION":
+                assert field.block is not None
+                block = next(each for each in load_fuses(chip).blocks if each.id == field.block)
+                word, shift = divmod(field.start, 32)
+                assert (place.address, place.shift) == (block.read + 4 * word, shift)
+                assert place.bits == field.bits

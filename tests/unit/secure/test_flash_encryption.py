@@ -125,7 +125,7 @@ def test_without_the_library_the_error_says_how_to_get_it(cipher, monkeypatch):
     assert "espwire[secure]" in caught.value.hint
 
 
-IEEE_1619 = (  # annex B, vectors 4 and 10: keys, start of the data unit's ciphertext (128 of 512 bytes)
+IEEE_1619 = (  # annex B, vector 4: keys, start of the data unit's ciphertext (128 of 512 bytes)
     (
         "2718281828459045235360287471352631415926535897932384626433832795",
         0,
@@ -144,6 +144,25 @@ def test_xts_of_ieee_1619(key_text, number, cipher_text):
     secret = bytes.fromhex(key_text)
     assert encrypt_xts(plain[::-1], number, secret)[::-1] == cipher
     assert decrypt_xts(cipher[::-1], number, secret)[::-1] == plain
+
+
+NIST_XTS_256 = (  # CAVP, XTSGenAES256 with data unit numbers: keys, number, plain, cipher; those whose number is an address
+    (
+        "e55ae2837e2ea46c85abecaff8db200398584336985029f9f02cd893e7d863db"
+        "451b7939d7553849083f86ed04bcdd651708148cd1d0934a30d6bca63a521bc4",
+        128,
+        "0369463df6427c4a91ff0297dca5d7d8258a8daca67c775b5e46a0020ca83f84",
+        "9ebc3b0a9a948196cb69bd2d1773d2c0c400eb34bf6f65fe0de0b9abcdb901e5",
+    ),
+)
+
+
+@pytest.mark.parametrize(("key_text", "number", "plain_text", "cipher_text"), NIST_XTS_256)
+def test_xts_of_ieee_1619_with_long_keys(key_text, number, plain_text, cipher_text):
+    plain, secret = bytes.fromhex(plain_text).ljust(128, b"\0"), bytes.fromhex(key_text)
+    made = encrypt_xts(plain[::-1], number, secret)[::-1]
+    assert made[: len(cipher_text) // 2].hex() == cipher_text
+    assert decrypt_xts(made[::-1], number, secret)[::-1] == plain
 
 
 @pytest.mark.parametrize("size", [32, 64])

@@ -19,7 +19,7 @@ from espwire.secure.secure_boot import (
     read_blocks,
     sign,
 )
-from espwire.secure.verify import Precomputed, find_salt, is_valid, parse_signature
+from espwire.secure.verify import Precomputed, explain_failure, find_salt, is_valid, parse_signature
 from espwire.sizes import SECTOR
 
 DATA = bytes(range(256)) * 19 + b"end"
@@ -195,8 +195,8 @@ def test_a_signer_that_returns_nonsense_is_caught(keys):
         sign(DATA, [Liar()])
 
 
-def test_rsa_pss_of_rfc_8017():
-    """The encoding with a known answer: wycheproof-like values, computed by hand from RFC 8017, 9.1.1."""
+def test_the_encoding_of_rfc_8017_step_by_step():
+    """RFC 8017, 9.1.1, with a salt of 32 bytes."""
     digest, salt = hashlib.sha256(b"abc").digest(), bytes(range(32))
     check = hashlib.sha256(bytes(8) + digest + salt).digest()
     block = bytes(384 - 66) + b"\x01" + salt
@@ -208,6 +208,56 @@ def test_rsa_pss_of_rfc_8017():
     assert len(encoded) == 384
     assert find_salt(encoded, digest) == 32
     assert find_salt(encoded, bytes(32)) is None
+
+
+def test_rsa_pss_of_fips_186():
+    """NIST's vectors for FIPS 186-3 (CAVP, SigVerPSS), 3072 bits with SHA-256: PSS of RFC 8017 with a salt of 10 bytes.
+
+    The chip requires 32 bytes, so the signature is correct, but refused.
+    """
+    public = PublicKey(SCHEMES["rsa3072"], int(NIST_MODULUS, 16), 0x10001)
+    signature, message = bytes.fromhex(NIST_SIGNATURE), bytes.fromhex(NIST_MESSAGE)
+    digest = hashlib.sha256(message).digest()
+    encoded = pow(int.from_bytes(signature, "big"), public.second, public.first)
+    assert find_salt(encoded.to_bytes(384, "big"), digest) == 10
+    assert find_salt(encoded.to_bytes(384, "big"), hashlib.sha256(b"").digest()) is None
+    assert not is_valid(public, digest, signature)
+    error = explain_failure(public, message, signature, unpadded=message, elsewhere=True)
+    assert "its salt has 10 bytes instead of 32" in str(error)
+
+
+NIST_MODULUS = (
+    "a5f3da0aaf54b45f99a5d7085f213c3721cbe7e83b3e6c3fe0f5a84c7e387ba513392c28a901"
+    "0d3b618c03847e6b11bbbbe4d5e47fc97ea696250699e96ecd911404f7b806957038a68bb59a"
+    "520f2d90182d183e035204a914e6ac03c2bc6d3f9d7856b25f9041b56df310de3feb30aa468a"
+    "0668a1e5da9cdb185956caa5d75e1cdcac2db823173495619105367231b7f2de7528a8a79ec9"
+    "fdbbab601178a204a5aa4e19759eb16ea4bab87bf48bb1790f9fc6eb4d5674d3fbc11b922558"
+    "d4e568e454b26a7178f3e147beb0c8ca6ecff5e52af248ac07d6a189393e17232adff2f7423f"
+    "56b94b9a7d61fde23a9558ac7a3bc7c06748a5da11759f92baf4e386bb0212565b5beecf31d0"
+    "63cfab71af896b3d734750d9bca07343bfb3c28645226e9dad3070fc247c71c078e974934941"
+    "000a79d01abab14d21f5e608c4e4d13deec1aef298e1247c50b47bfee6162f352f41cdba8628"
+    "d1d628848c876cfb102dacce7fa160c04d3aabc8667a142a710b7f495fd350c4862a653d15c3"
+    "3d9266fd"
+)
+NIST_MESSAGE = (
+    "886f83a22335aee35be0f76ec4c32e644c29467e1ba459fcbea2ebdf8541735829651880b207"
+    "b84998d02eb529e6d5462a0648b5c1d36ce7936db11c2946946a9831696a61bc573196c0a481"
+    "3e363241fb4c4a2beab999c5cb4d789262cc71891cfcfec6f6fd93809bd9df3bcc5c503e0526"
+    "d5485efee77faf69caa9f77b109e"
+)
+NIST_SIGNATURE = (
+    "92ae66dbda65a60a5f70031c3562ece74e615486acde2276c20ea01d82f7bab23af2aba27d62"
+    "749850d49d2689381f1e875ade766dfe7b7f02fd601f3401dcf319caef080d73caecc08a2b45"
+    "76d4cc3704bde1b7495bce086846a8a01488d00aecd54d4045f0b9e31262b460a94f0563e3d9"
+    "eeb86d8f9403e5eef0d223ceb74e058a8095db8efe228d6755715bbaaafe1ab375df1112d740"
+    "d951db72f6f4d25fae951a26d4c1d99f3b5a7bf311fa9cf580860b8c1b434e03d3ae0500b645"
+    "7a2582275db531037a781aefc9d4f5820167a2a9cf86595fed5596246fa7fd2c8c2df0042caf"
+    "9e25c59b289f58474145bf50950ecb05271afd7ce21da967b415f0de136ce5ba01fa7948bff6"
+    "6fea0a8063882cf88469a495ae75bba4ffb539ee5176731ec3778477f643669f94de0e4b7c85"
+    "6bcc511f56ad8aa23edca0c1d84d2c19abbdd191bfc0ca898fdb4b8100c44df99e5afcc93faf"
+    "227a01a63c15bfd26e5e3f49fb34a98ea8a851703aad68463513d3a2ee6a4a2fe9fee958205d"
+    "fd2db254"
+)
 
 
 def test_ecdsa_of_fips_186():

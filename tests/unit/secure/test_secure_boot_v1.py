@@ -11,11 +11,11 @@ from espwire.chips.registry import load_chip
 from espwire.errors import ImageError, KeyFileError, SafetyStop, ToolError
 from espwire.image.codec import build, create_image
 from espwire.image.model import Segment
+from espwire.image.signature import is_digest_file
 from espwire.secure.keys import P256, SCHEMES, PrivateKey, PublicKey, generate_key
 from espwire.secure.secure_boot_v1 import (
     build_digest_key,
     digest_bootloader,
-    is_digest_file,
     sign,
     verify,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -267,3 +268,58 @@ def test_an_ecdsa_signature_is_refused_by_a_chip_without_ecdsa() -> None:
     boot = secured.chip.flash.bootloader_offset
     secured.write({boot: secured.sign(secured.image(), [signer])})
     assert "this chip does not support ECDSA P-256" in secured.refuse()
+
+
+@pytest.mark.parametrize("row", ["0x11000, 0x1000", "0xFF0000, 0x1000", "0x10000, 0"])
+def test_a_table_with_odd_rows_ends_in_a_line_of_text(row: str) -> None:
+    secured = CHIPS["ESP32-C3"]()
+    table = bytearray(build_table(parse_csv(CSV, TableOffsets(TABLE_AT), "table.csv"), md5=False))
+    offset, size = (int(word, 0) for word in row.split(","))
+    struct.pack_into("<II", table, 4, offset, size)
+    secured.write({TABLE_AT: bytes(table)})
+    assert "No bootable app partitions" in secured.refuse()
+
+
+def _mutate(secured: Secured, dice: random.Random) -> list[tuple[int, int]]:
+    """Flip up to three bits in what is signed or encrypted; returns where."""
+    files = secured.files()
+    if secured.v1:  # the rest of its sector is not covered, nor is the end of the bootloader's hash
+        files |= {0: files[0][:192], 0x1000: secured.image()[:-32]}
+    else:  # three signatures fit in the last sector, and one is there
+        files = {at: data if at == TABLE_AT else data[: -4096 + 1196] for at, data in files.items()}
+    files[TABLE_AT] = files[TABLE_AT][:64]  # the row, and its MD5
+    flips = []
+    for _ in range(dice.randint(1, 3)):
+        at = dice.choice(sorted(files))
+        flips.append((at + dice.randrange(len(files[at])), 1 << dice.randrange(8)))
+    return flips
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.soak)])
+def test_it_refuses_random_changes(secured: Secured, count: int) -> None:
+    dice = random.Random(20261130)
+    for number in range(count):
+        flips = _mutate(secured, dice)
+        for at, bit in flips:
+            secured.flash[at] ^= bit
+        changed = len({*flips}) == len(flips)
+        assert (secured.start().app is None) or not changed, (number, flips)
+        for at, bit in flips:
+            secured.flash[at] ^= bit
+    assert secured.start().app is not None
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.soak)])
+def test_random_flash_ends_in_text(secured: Secured, count: int) -> None:
+    dice = random.Random(20261130)
+    files = secured.files()
+    for _ in range(count):
+        part = {at: bytearray(data) for at, data in files.items()}
+        at = dice.choice(sorted(part))
+        for _ in range(dice.randint(1, 40)):
+            place = dice.randrange(min(len(part[at]), 64 if dice.random() < 0.5 else 1 << 20))
+            part[at][place] = dice.choice((0, 0xFF, dice.randrange(256)))
+        secured.write({each: bytes(data) for each, data in part.items()})
+        result = secured.start()
+        assert result.text.endswith("\r\n")
+        secured.write(files)

@@ -38,6 +38,7 @@ TABLE: dict[str, object] = {
     "key_purposes": [
         {'name': 'USER', 'value': 0},
         {'name': 'ECDSA_KEY_P256', 'value': 1, 'curves': ['ecdsa256'], 'reverse': True, 'read_protect': True},
+        {'name': 'ECDSA_KEY', 'value': 1, 'max_revision': 299, 'curves': ['ecdsa192', 'ecdsa256'], 'reverse': True, 'read_protect': True},
         {'name': 'ECDSA_KEY', 'value': 1, 'curves': ['ecdsa256'], 'reverse': True, 'read_protect': True},
         {'name': 'XTS_AES_256_KEY_1', 'value': 2, 'reverse': True, 'read_protect': True},
         {'name': 'XTS_AES_256_KEY_2', 'value': 3, 'reverse': True, 'read_protect': True},

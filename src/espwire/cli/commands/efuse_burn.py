@@ -141,7 +141,8 @@ class KeyCommand(click.Command):
         from espwire.efuse.tables import load_fuses
 
         data = load_fuses(chip)
-        names = [purpose.name for purpose in data.key_purposes if purpose.block is None]
+        purposes = (purpose for purpose in data.key_purposes if purpose.block is None)
+        names = list(dict.fromkeys(purpose.name for purpose in purposes))
         names += [f"CUSTOM_{number}" for number in data.custom_purpose_values]
         rows = [("BLOCK", " ".join(data.key_blocks)), ("PURPOSE", " ".join(names))]
         with formatter.section(data.name):

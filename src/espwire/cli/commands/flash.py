@@ -259,12 +259,14 @@ def read_with_previous(
     help="List the bytes that differ, where the loader can read flash.",
 )
 @input_format_option
+@host_key_options
 @flash_options
 @table_options
 @progress_option
 @click.pass_obj
 def verify_flash(
     context: Context,
+    /,
     inputs: list[Input],
     flash_mode: str,
     flash_freq: str,
@@ -274,8 +276,9 @@ def verify_flash(
     pins: Pins,
     partitions: str | None,
     table_offset: int,
+    **choices: Any,
 ) -> None:
-    """Exits with code 7 if they differ."""
+    """Exits with code 7 if they differ. With --key, files are encrypted as write-flash does, and the ciphertext is compared."""
     from espwire.flash.model import FlashTarget
     from espwire.flash.prepare import find_stated_size, prepare_blobs
     from espwire.flash.verify import verify_flash
@@ -284,12 +287,13 @@ def verify_flash(
     source = TableSource(partitions, table_offset)
     inputs = look_up_in_file(context, inputs, source)
     check_readable([*(item.path for item in inputs), *source.files])
+    key = read_host_key(context, choices, source)
     named = has_names(inputs)
     read = partial(read_inputs, context, format=input_format, settings=settings)
     blobs: Sequence[Blob] = () if named else read(inputs)
     with context.device(pins=pins) as device:
         if named:
-            inputs = look_up_on_device(context, inputs, source, device)
+            inputs = look_up_on_device(context, inputs, source, device, key=key)
             blobs = read(inputs)
         blobs = choose_for_chip(blobs, device.chip.id)
         stated = find_stated_size(settings)
@@ -297,13 +301,17 @@ def verify_flash(
         for blob in blobs:
             target.check_range(blob.address, blob.end, stated=stated)
         blobs = prepare_blobs(blobs, target, settings, report=context.report)
+        size = sum(len(blob.data) for blob in blobs)
+        if key is not None:
+            from espwire.flash.host_key import encrypt_to_compare
+
+            blobs = encrypt_to_compare(device, key, blobs, context.report)
         try:
             verify_flash(device, blobs, report=context.report)
         except VerifyError as error:
             if diff:
                 _report_differences(context, device, blobs, error.ranges)
             raise
-    size = sum(len(blob.data) for blob in blobs)
     text = f"Done: flash contains all {size:,} bytes."
     context.finish("verify-flash", text, {"bytes": size, "equal": True})
 

@@ -1,4 +1,4 @@
-"""`secure generate-sdc-certificate`, `digest-sdc-public-key`: debug certificates of the ESP32-S31, on files."""
+"""Debug certificates of the ESP32-S31: the four commands of `espwire secure` whose names contain `sdc`."""
 
 from __future__ import annotations
 
@@ -166,3 +166,40 @@ def digest_public_key(
     write_output(output, digest, inputs=inputs, allow=allow)
     text = f"Digest of the debug key written to {escape(output)}: {digest.hex()}"
     context.result("secure digest-sdc-public-key", text, {"output": output, "digest": digest.hex()})
+
+
+@click.command()
+@click.option(
+    "-o", "--output", metavar="FILE", default="chip_info.bin", help="Default: chip_info.bin."
+)
+@allow_option
+@click.pass_obj
+def read_chip_info(context: Context, output: str, allow: frozenset[str]) -> None:
+    """The output has 64 bytes, for `secure generate-sdc-certificate --chip-info`. The ROM's loader is used, without a stub."""
+    from espwire.device.debug_access import DIGEST_BYTES, read_debug_info
+
+    with context.device(bulk=False) as device:
+        info = read_debug_info(device.loader)
+    write_output(output, info, allow=allow)
+    digest = info[:DIGEST_BYTES].hex()
+    text = f"Chip information {digest} written to {escape(output)}."
+    data = {"output": output, "digest": digest, "bytes": len(info)}
+    context.result("secure read-sdc-chip-info", text, data)
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.pass_obj
+def verify_certificate(context: Context, file: str) -> None:
+    """Presents a debug certificate. If the chip accepts it, the chip opens what the certificate enables, and is not reset at the end,
+    unless --after is given. The ROM's loader is used, without a stub."""
+    from espwire.device.debug_access import present_certificate
+    from espwire.secure.debug_certificate import check_certificate
+
+    certificate, name = read_file(file, limit=SMALL), escape(file)
+    check_certificate(certificate, name)
+    context.defaults.setdefault("after", "no-reset")
+    with context.device(bulk=False) as device:
+        present_certificate(device.loader, certificate, name)
+    text = f"The chip accepted {name}."
+    context.result("secure verify-sdc-certificate", text, {"file": file, "accepted": True})

@@ -34,6 +34,7 @@ def describe_status(status: SecurityStatus) -> str:
         ("Download mode", status.download_mode),
         ("JTAG over pins", status.pad_jtag),
         ("JTAG over USB", status.usb_jtag),
+        ("Next write", status.next_write),
     ]
     for key in status.keys:
         revoked = ", revoked" if key.revoked else ""
@@ -41,6 +42,7 @@ def describe_status(status: SecurityStatus) -> str:
     lines = [f"{name + ':':<18} {text}" for name, text in rows]
     if not status.complete:
         lines.append("Secure Download Mode: eFuses cannot be read; this is what the ROM reports.")
+    lines += [f"Note: {caveat.text} [{caveat.code}]" for caveat in status.caveats]
     if not status.openings:
         return "\n".join([*lines, "Nothing else is known to be open through this port."])
     lines.append("Whoever has this port or these pins can:")
@@ -58,6 +60,8 @@ def status_data(status: SecurityStatus) -> dict[str, Any]:
         "download_mode": status.download_mode,
         "pad_jtag": status.pad_jtag,
         "usb_jtag": status.usb_jtag,
+        "next_write": status.next_write,
+        "caveats": [caveat._asdict() for caveat in status.caveats],
         "keys": [key._asdict() for key in status.keys],
         "openings": [opening._asdict() for opening in status.openings],
     }

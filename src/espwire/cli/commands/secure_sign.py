@@ -1,4 +1,4 @@
-"""`secure sign-data`, `verify-signature`, `signature-info`, `digest-secure-bootloader`: secure boot, on files."""
+"""`secure sign-data`, `verify-signature`, `signature-info`, `digest-secure-bootloader`: secure boot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,13 +18,16 @@ from espwire.cli.secure_inputs import (
     require_one_source,
     write_output,
 )
+from espwire.cli.signed_images import check_file_only, read_device_images, source_options
 from espwire.errors import ImageError, UsageError
 from espwire.files import keep_inputs, read_file
+from espwire.image.model import ROW_MAGIC
 from espwire.secure.key_files import read_key_file
 from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
+    from espwire.flash.signed import StoredImage
     from espwire.secure.keys import PublicKey, Signer
     from espwire.secure.secure_boot import Block
 
@@ -88,6 +91,9 @@ def sign_data(
     output = file if output is None else output
     keep_inputs(output, [*keyfile, *pub_key, *signature])
     data = read_file(file)
+    if version == "2" and data.startswith(ROW_MAGIC):
+        text = "this is a partition table, which secure boot version 2 does not check: only bootloaders and applications are signed"
+        context.warn("table-signed", text)
     with ExitStack() as stack:
         signers: list[Signer]
         if hsm:
@@ -162,7 +168,7 @@ def _read_signatures(keys: Sequence[str], signatures: Sequence[str]) -> list[Sig
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
+@source_options
 @version_option
 @hsm_options[0]
 @hsm_options[1]
@@ -171,44 +177,102 @@ def _read_signatures(keys: Sequence[str], signatures: Sequence[str]) -> list[Sig
 @click.pass_obj
 def verify_signature(
     context: Context,
-    file: str,
+    /,
+    file: str | None,
     version: str,
     hsm: bool,
     hsm_config: str | None,
     keyfile: str | None,
-    skip_padding: bool,
+    **choices: Any,
 ) -> None:
-    """Fails unless one of the signatures in FILE was made by the key and is valid."""
+    """Fails unless one of the signatures in FILE was made by the key and is valid. Without FILE, the images in the device's flash are
+    checked: the bootloader (version 2 only) and all applications, or those of --at. Each of them must be signed by the key."""
     require_one_source(keyfile=keyfile, hsm=hsm)
-    data = read_file(file)
+    data = None
+    if file is not None:
+        check_file_only(choices)
+        data = read_file(file)
     if keyfile is None:
         with open_hsm(hsm_config, private=False) as signer:
             public = signer.public
     else:
         public = read_public_key(keyfile)
-    details = {"file": file, "version": int(version), "scheme": public.scheme.name}
+    details = {"version": int(version), "scheme": public.scheme.name}
+    if file is None or data is None:
+        images = read_device_images(context, choices, bootloader=version == "2")
+        _verify_images(context, images, version, public, details)
+        return
+    if version == "2" and not choices["skip_padding"]:
+        from espwire.secure.secure_boot import check_alignment
+
+        check_alignment(data)
+    name = escape(file)
+    block = _verify(data, name, version, public)
+    text = f"{name}: {_describe_verified(version, block)}"
+    context.result("secure verify-signature", text, {"file": file} | details | {"block": block})
+
+
+def _describe_verified(version: str, block: int) -> str:
+    if version == "1":
+        return "the signature is valid."
+    return f"signature block {block} is valid for this key."
+
+
+def _verify(data: bytes, name: str, version: str, public: PublicKey) -> int:
+    """The number of the block that is valid and by the key.
+
+    :raises ImageError: codes ``signature-invalid``, ``not-signed``
+    """
     if version == "1":
         from espwire.secure import secure_boot_v1
 
         if not secure_boot_v1.verify(data, public):
-            raise _not_verified(file, 1)
-        text = f"{escape(file)}: the signature is valid."
-        context.result("secure verify-signature", text, details | {"block": 0})
-        return
-    from espwire.secure.secure_boot import check_alignment, read_blocks
+            raise _not_verified(name, 1)
+        return 0
+    from espwire.secure.secure_boot import read_blocks
 
-    if not skip_padding:
-        check_alignment(data)
     blocks = read_blocks(data)
     block = next((b for b in blocks if b.state == "valid" and b.public == public), None)
     if block is None:
-        raise _not_verified(file, 2, blocks, public)
-    text = f"{escape(file)}: signature block {block.number} is valid for this key."
-    context.result("secure verify-signature", text, details | {"block": block.number})
+        raise _not_verified(name, 2, blocks, public)
+    return block.number
+
+
+def _verify_images(
+    context: Context,
+    images: Sequence[StoredImage],
+    version: str,
+    public: PublicKey,
+    details: dict[str, Any],
+) -> None:
+    """:raises ImageError: an image is not signed by the key, or there is none"""
+    if not images:
+        raise ImageError(
+            "the flash holds no image to verify",
+            hint="Name its address with --at.",
+            code="not-signed",
+        )
+    lines, rows, failed = [], [], list[ImageError]()
+    for image in images:
+        name = f"{image.name} at {image.address:#x}"
+        try:
+            block = _verify(
+                image.version_1 if version == "1" else image.signed, name, version, public
+            )
+        except ImageError as error:
+            failed.append(error)
+            continue
+        lines.append(f"{name}: {_describe_verified(version, block)}")
+        rows.append({"name": image.name, "address": image.address, "block": block})
+    if failed:
+        raise ImageError(
+            "; ".join(map(str, failed)), hint=failed[0].hint, code=failed[0].code, verified=rows
+        )
+    context.result("secure verify-signature", "\n".join(lines), details | {"images": rows})
 
 
 def _not_verified(
-    file: str, version: int, blocks: Sequence[Block] = (), public: PublicKey | None = None
+    name: str, version: int, blocks: Sequence[Block] = (), public: PublicKey | None = None
 ) -> ImageError:
     own = [block for block in blocks if block.public == public and public is not None]
     if own:
@@ -219,7 +283,7 @@ def _not_verified(
     else:
         reason = "its signature is not valid for this key"
     return ImageError(
-        f"{escape(file)}: {reason}",
+        f"{name}: {reason}",
         hint="Check the key and that the file was not changed after signing.",
         code="signature-invalid",
         version=version,
@@ -238,19 +302,58 @@ def _describe(block: Block) -> str:
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
+@source_options
 @skip_padding_option
 @click.pass_obj
-def signature_info(context: Context, file: str, skip_padding: bool) -> None:
-    """Shows all three blocks of the signature sector: scheme, state, and the digest that must be in the chip's eFuses. Which key is
-    trusted is not checked: use verify-signature."""
+def signature_info(context: Context, /, file: str | None, **choices: Any) -> None:
+    """Shows all three blocks of the signature sector: scheme, state, and the digest that must be in the chip's eFuses. Without FILE,
+    those in the device's flash are shown. Which key is trusted is not checked: use verify-signature."""
+    if file is None:
+        _show_images(context, read_device_images(context, choices))
+        return
     from espwire.secure.secure_boot import check_alignment, read_blocks
 
+    check_file_only(choices)
     data = read_file(file)
-    if not skip_padding:
+    if not choices["skip_padding"]:
         check_alignment(data)
+    blocks = read_blocks(data)
+    lines, rows = _describe_blocks(blocks)
+    if not any(block.present for block in blocks):
+        raise ImageError(
+            f"{escape(file)} has no signature of version 2",
+            hint="Check that it is the signed file.",
+            code="not-signed",
+        )
+    context.result("secure signature-info", "\n".join(lines), {"file": file, "blocks": rows})
+
+
+def _show_images(context: Context, images: Sequence[StoredImage]) -> None:
+    """:raises ImageError: code ``not-signed``: none of them is"""
+    from espwire.secure.secure_boot import read_blocks
+
+    found, lines, rows = False, list[str](), list[dict[str, Any]]()
+    for image in images:
+        blocks = read_blocks(image.signed)
+        signed = any(block.present for block in blocks)
+        shown, details = _describe_blocks(blocks)
+        lines.append(f"{image.name} at {image.address:#x}:{'' if signed else ' not signed'}")
+        lines += [f"  {line}" for line in shown] if signed else []
+        rows.append({"name": image.name, "address": image.address, "blocks": details})
+        found = found or signed
+    if not found:
+        raise ImageError(
+            "no image in flash has a signature of version 2",
+            hint="Write signed images, or name an address with --at.",
+            code="not-signed",
+        )
+    context.result("secure signature-info", "\n".join(lines), {"images": rows})
+
+
+def _describe_blocks(blocks: Sequence[Block]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The blocks for people and for programs."""
     lines, rows = [], []
-    for block in read_blocks(data):
+    for block in blocks:
         digest = block.public.digest().hex() if block.public is not None else None
         lines.append(f"Signature block {block.number}: {_describe(block)}")
         lines += [f"  public key digest {digest}"] if digest else []
@@ -258,13 +361,7 @@ def signature_info(context: Context, file: str, skip_padding: bool) -> None:
         rows.append(
             {"block": block.number, "state": block.state, "scheme": scheme, "key_digest": digest}
         )
-    if all(row["state"] == "absent" for row in rows):
-        raise ImageError(
-            f"{escape(file)} has no signature of version 2",
-            hint="Check that it is the signed file.",
-            code="not-signed",
-        )
-    context.result("secure signature-info", "\n".join(lines), {"file": file, "blocks": rows})
+    return lines, rows
 
 
 @click.command()
@@ -288,7 +385,8 @@ def digest_secure_bootloader(
 ) -> None:
     """For secure boot version 1 with a reflashable bootloader: the output holds IV, digest and bootloader, and is written to flash
     address 0x0."""
-    from espwire.secure.secure_boot_v1 import IV_BYTES, digest_bootloader
+    from espwire.image.signature import IV_BYTES
+    from espwire.secure.secure_boot_v1 import digest_bootloader
 
     output = output or f"{os.path.splitext(image)[0]}-digest-0x0000.bin"
     key = read_key_file(keyfile)

@@ -17,7 +17,15 @@ ESPTOOL_VERSION = "5.6.0"  # the newest esptool whose command line is supported;
 EXIT_USAGE, EXIT_FATAL, EXIT_PORT, EXIT_BUG = 2, 2, 1, 1
 # safety checks that esptool does not have: only warnings
 OVERRIDDEN = frozenset(
-    {"wrong-offset", "not-an-image", "unsigned-image", "untrusted-key", "revoked-key"}
+    {
+        "wrong-offset",
+        "not-an-image",
+        "unsigned-image",
+        "untrusted-key",
+        "revoked-key",
+        "bootloader-size",
+        "encrypting-unreliable",
+    }
 )
 FATAL = "A fatal error occurred"
 

@@ -110,11 +110,9 @@ SEVERAL = {"--diff-with": 1, "--encrypt-files": 2}
 # of these, the last word of a line is not a value if the command has no other word
 KEY_LISTS = ("--keyfile", "--pub-key", "--signature")
 
-_SDC = "it needs an ESP32-S31 that allows debugging by certificate"
 _NAND = "NAND flash is not supported yet"
 # commands of esptool that espwire does not have → the reason
 MISSING = {
-    **dict.fromkeys(("read-sdc-chip-info", "verify-sdc-certificate"), _SDC),
     **dict.fromkeys(("dump-bbm", "read-nand-spare", "write-nand-spare"), _NAND),
 }
 
