@@ -13,12 +13,14 @@ OLD_PEERS := $(PEER)-2.8/.installed $(PEER)-3.3.3/.installed
 # esptool 4 and esptool-js, as clients of served chips; the latter from npm, where there is node
 PEER_4 := $(PEER)-4.8.1/.installed
 PEER_JS := $(PEER)-js/.installed
+# what idf.py monitor decodes crashes with
+PEER_MONITOR := $(PEER)-monitor/.installed
 SITE := .venv-site
 SITE_STAMP := $(SITE)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients dist dist-check site web test-web stub stub-check stub-host stub-suite stub-sizes
+.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients peer-monitor dist dist-check site web test-web stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
@@ -79,7 +81,14 @@ $(PEER_STAMP):
 	@$(PEER)/bin/python -m pip --disable-pip-version-check --quiet --no-input install esptool==$(PEER_VERSION)
 	@touch $@
 
-peer-clients: $(PEER_4) $(PEER_JS)
+peer-clients: $(PEER_4) $(PEER_JS) $(PEER_MONITOR)
+
+peer-monitor: $(PEER_MONITOR)
+
+$(PEER_MONITOR):
+	@$(PYTHON) -m venv --clear $(PEER)-monitor
+	@$(PEER)-monitor/bin/python -m pip --disable-pip-version-check --quiet --no-input install esp-idf-panic-decoder==1.5.0
+	@touch $@
 
 $(PEER_4):
 	@$(PYTHON) -m venv --clear $(PEER)-4.8.1
@@ -159,5 +168,5 @@ docs: generate
 	$(BIN)/python tools/terminal_picture.py
 
 clean:
-	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(CLIENTS) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(PEER)-monitor $(CLIENTS) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

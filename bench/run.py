@@ -10,6 +10,7 @@ import engines
 import images
 import many_boards
 import memory
+import monitor
 import read_back
 import remote_port
 import rom_cpu
@@ -45,6 +46,7 @@ def main() -> None:
         many_boards,
         remote_port,
         secure,
+        monitor,
         efuse,
     ):
         bench.main()

@@ -40,6 +40,7 @@ WORDS: dict[str, tuple[list[str], set[int]]] = {
     "write-flash-status": (["write-flash-status", "0"], {0}),
     "serve-port": (["serve-port"], {2}),  # without a port: it would run until Ctrl-C
     "monitor": (["monitor"], {2}),  # it has no JSON, and says so in JSON
+    "decode": (["decode", "{table}"], {2}),  # as the monitor
     "virtual": (["virtual", "serve", "esp32c3"], {0}),
     "web": (["web", "missing.zip"], {6}),
     "completion": (["completion", "bash"], {0}),

@@ -113,9 +113,9 @@ class Terminal:
         except AssertionError:
             raise AssertionError(f"no {text!r} on the screen:\n{self.screen()}") from None
 
-    def start(self, *words: str) -> None:
+    def start(self, *words: str, command: str = "monitor") -> None:
         """The monitor, between two looks at the terminal's settings; its exit code is shown at the end."""
-        line = shlex.join([sys.executable, "-m", "espwire", "monitor", *words])
+        line = shlex.join([sys.executable, "-m", "espwire", command, *words])
         script = self.folder / "run.sh"
         script.write_text(
             f"cd {shlex.quote(str(self.folder))}\nstty -a > before\n"
@@ -240,3 +240,79 @@ def test_a_log_is_not_overwritten(board: Board, terminal: Terminal, tmp_path: Pa
     terminal.shows("[file-exists]")
     terminal.ended(6)
     assert (tmp_path / "log.txt").read_text() == "precious\n"
+
+
+def test_pause_filter_and_gdb(board: Board, terminal: Terminal, tmp_path: Path) -> None:
+    gdb = tmp_path / "gdb"
+    gdb.write_text('#!/bin/sh\necho "gdb runs: $*"\nread line && echo "typed $line"\n')
+    gdb.chmod(0o755)
+    elf = Path(__file__).parents[1] / "data/crash/esp32c3.elf"
+    terminal.start("-p", str(board.path), "--elf", str(elf), "--gdb", str(gdb), "--timestamps")
+    terminal.shows("Ctrl-] quits")
+    board.say(b"abort() was called at PC 0x4200008a on core 0\r\n")
+    terminal.shows("--- 0x4200008a: collect at /firmware/crash.c:18")
+    terminal.press(MENU, "C-y")
+    terminal.shows("output paused; Ctrl-T Ctrl-Y resumes it")
+    board.say(b"I (1) unseen: text\r\n")
+    time.sleep(0.3)
+    terminal.press(MENU, "C-y")
+    terminal.shows("output resumed; ")
+    terminal.press(MENU, "C-v", MENU, "C-v")
+    terminal.shows("log lines: *:W")
+    board.say(b"I (2) hidden: text\r\nW (3) shown: text\r\n")
+    terminal.shows("W (3) shown: text")
+    terminal.press(MENU, "C-f")
+    terminal.shows("no build here")
+    board.say(b"$T0b#e6\r\n")
+    terminal.shows("Ctrl-T Ctrl-G starts GDB")
+    terminal.press(MENU, "C-g")
+    terminal.shows(f"target remote {board.path}")
+    terminal.type("quit")  # the terminal is an ordinary one while GDB runs
+    terminal.press("Enter")
+    terminal.shows("typed quit")
+    terminal.shows("GDB has ended")
+    board.say(b"after GDB\r\n")
+    terminal.shows("after GDB")
+    terminal.press(QUIT)
+    terminal.ended(0)
+    assert "unseen" not in terminal.screen()
+    assert "hidden" not in terminal.screen()
+
+
+def test_a_build_is_flashed_again_from_the_monitor_and_no_output_is_missed(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    project = Path(__file__).parents[1] / "data/builds/esp-idf"
+    log = tmp_path / "serve.txt"
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "espwire",
+                "virtual",
+                "serve",
+                "esp32c3",
+                "--rfc2217",
+                "--profile",
+                "instant",
+            ],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for("address", lambda: "rfc2217://" in log.read_text())
+        url = next(word for word in log.read_text().split() if word.startswith("rfc2217://"))
+        terminal.start("-p", url, "--monitor", str(project), command="flash")
+        terminal.shows("ESP-ROM:esp32c3")
+        terminal.press(MENU, "C-f")
+        terminal.shows("ESP-ROM:esp32c3", 2)
+        terminal.press(QUIT)
+        terminal.ended(0)
+    finally:
+        server.terminate()
+        server.wait()
+    lines = [line for line in terminal.screen().splitlines() if not line.startswith("---")]
+    ends = [n for n, line in enumerate(lines) if line.startswith("Done: ")]
+    assert len(ends) == 2
+    assert all(lines[n + 1].startswith("ESP-ROM:") for n in ends)

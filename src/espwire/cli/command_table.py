@@ -97,6 +97,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "monitor": Entry(
             "Show the chip's serial output and send what you type.", "monitor:monitor"
         ),
+        "decode": Entry(
+            "Explain the crashes in a saved log, and resolve its addresses.",
+            "decode:decode",
+            offline=True,
+        ),
         "chips": Entry("List the supported chips.", "about:chips", offline=True),
         "ports": Entry(
             "List serial ports and the boards likely connected to them.",

@@ -40,6 +40,13 @@ def combine(*options: Callable[[Any], Any]) -> Callable[[F], F]:
     return decorate
 
 
+elf_option = click.option(
+    "--elf",
+    multiple=True,
+    metavar="FILE",
+    help="Resolve addresses by this ELF file; may be repeated. Default: that of the build in this folder.",
+)
+
 # global options
 
 

@@ -39,6 +39,7 @@ COMMANDS = _by_name(
         "ports": "list ls devices boards list-ports port scan",
         "chips": "list-chips targets supported",
         "monitor": "serial term terminal console miniterm minicom log logs screen watch",
+        "decode": "backtrace addr2line panic crash stacktrace symbolize",
         "reset": "restart reboot hard-reset power-cycle",
         "run": "start boot go execute exec",
         "read-mem ADDRESS": "peek read-reg read-register mem",

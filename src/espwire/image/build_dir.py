@@ -423,6 +423,25 @@ def read_build(path: str | os.PathLike[str], request: BuildRequest | None = None
     return plan_file(data, base, request)
 
 
+def find_elf_files(path: str) -> list[str]:
+    """The ELF files of the applications of the builds in a folder, the newest first; for a file, those of its folder.
+
+    :raises FileError: the folder cannot be read
+    """
+    folder = path if os.path.isdir(path) else os.path.dirname(path) or os.curdir
+    files = list_files(
+        folder, endings=(*ENDINGS, ".elf"), skip=SKIPPED_FOLDERS, depth=MAX_DEPTH, most=MAX_FILES
+    )
+    folders = {candidate.folder for candidate in find_candidates(files)}
+    found = [
+        os.path.join(folder, file)
+        for file in files
+        if file.endswith(".elf") and posixpath.dirname(file) in folders
+    ]
+    times = {name: os.stat(name).st_mtime for name in found if os.path.isfile(name)}
+    return sorted(times, key=lambda name: -times[name])
+
+
 class BuildFolder:
     """Reads the files of a build, which must be inside its folder.
 

@@ -74,14 +74,17 @@ def parse_elf(data: bytes) -> Elf:
     from elftools.common.exceptions import ELFError
     from elftools.construct import ConstructError
 
-    _check_kind(data)
+    check_kind(data)
     try:
         return _Reader(data).read()
     except (ELFError, ConstructError, UnicodeError, ValueError, IndexError, KeyError) as error:
         raise ElfError(f"the ELF file is broken: {error}", code="elf-broken") from None
 
 
-def _check_kind(data: bytes) -> None:
+def check_kind(data: bytes) -> None:
+    """
+    :raises ElfError: not a 32-bit little-endian ELF file, or shorter than its header
+    """
     if not data.startswith(ELF_MAGIC):
         raise ElfError(
             "not an ELF file: it does not begin with 7f 45 4c 46",

@@ -54,17 +54,41 @@ _REFUSALS = (
 )
 
 
-class BootWatcher:
-    """Explains a boot message once the line with the boot mode is complete, and why a chip refuses its firmware.
+# literal text, of which each of these lines has some
+REFUSAL_KEYS = (
+    "invalid header",
+    "flash read err",
+    "secure boot",
+    "invalid magic",
+    "signature verification",
+    "security version",
+)
 
-    The same refusal is explained once, however often the chip repeats it.
-    """
+
+class RefusalWatcher:
+    """Explains why a chip refuses its firmware, once, however often the chip repeats it."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def feed(self, line: str) -> str | None:
+        """Return an explanation of a line."""
+        found = (text for pattern, text in _REFUSALS if pattern.search(line))
+        text = next(found, None)
+        if text is None or text == self._last:
+            return None
+        self._last = text
+        return text
+
+
+class BootWatcher:
+    """Explains a boot message once the line with the boot mode is complete, and why a chip refuses its firmware."""
 
     def __init__(self, chip: Chip | None = None) -> None:
         self._chip = chip
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._line = ""
-        self._refusal = ""  # the explanation of a failed start that was given last
+        self._refusals = RefusalWatcher()
 
     def feed(self, token: Token) -> str | None:
         """Return an explanation if the token completes a boot message."""
@@ -75,21 +99,13 @@ class BootWatcher:
             self._lines.append(line)
             if _MODE_LINE.search(line):
                 return self._explain()
-            return self._explain_refusal(line)
+            return self._refusals.feed(line)
         return None
 
     def clear(self) -> None:
         """Forget the text so far, after a lost connection."""
         self._lines.clear()
         self._line = ""
-
-    def _explain_refusal(self, line: str) -> str | None:
-        found = (text for pattern, text in _REFUSALS if pattern.search(line))
-        text = next(found, None)
-        if text is None or text == self._refusal:
-            return None
-        self._refusal = text
-        return text
 
     def _explain(self) -> str | None:
         message = parse_boot("\n".join(self._lines) + "\n")

@@ -8,10 +8,16 @@ from typing import Protocol
 
 from espwire.chips.model import Chip
 from espwire.monitor.boot import BootWatcher, NoiseWatcher
+from espwire.monitor.core_dump import CoreDump, DumpCollector
+from espwire.monitor.crash import CrashDecoder, Symbols
+from espwire.monitor.frames import STUB, DefmtFrames
+from espwire.monitor.lines import LineGate
 from espwire.monitor.log import LineLog
 from espwire.monitor.text import Kind, Token, Tokenizer
 
 TERMINAL = frozenset(Kind)  # kinds of tokens for a terminal
+LONGEST_LINE = 4096  # characters; a longer line is not decoded
+IDLE_CALLS = 5  # calls of idle without output between them: 0.1 s
 FILE = frozenset({Kind.TEXT, Kind.NEWLINE, Kind.RETURN, Kind.BACK})
 
 
@@ -37,6 +43,8 @@ class Console:
     :param stamp: returns the time to put before each line on the screen; None: no times
     :param chip: the chip, if known, for better explanations
     :param baud: the baud rate, if the port has one; enables the detection of a wrong one
+    :param symbols: resolves addresses
+    :param save_dump: stores a core dump; returns a text for the user
     """
 
     def __init__(
@@ -49,11 +57,22 @@ class Console:
         stamp: Callable[[], datetime] | None = None,
         chip: Chip | None = None,
         baud: int | None = None,
+        symbols: Symbols | None = None,
+        save_dump: Callable[[CoreDump], str] | None = None,
     ) -> None:
         self.screen, self.log, self.baud = screen, log, baud
+        self.paused = False
+        self.gate = LineGate(colours=Kind.STYLE in passes)
+        self.stub_waits = False  # a GDB stub has stopped the program
         self._raw, self._passes, self._stamp = raw, passes, stamp
         self._tokenizer = Tokenizer()
         self._boot, self._noise = BootWatcher(chip), NoiseWatcher()
+        self._frames = DefmtFrames()
+        self._crash, self._dump = CrashDecoder(symbols), DumpCollector()
+        self._save_dump = save_dump
+        self._line = ""
+        self._silent = 0  # calls of idle since the last output
+        self._missed = 0  # characters that were not shown while paused
         self._mid_line = False  # the cursor is behind text of the chip
         self._fresh = True  # the next character starts a line
         self._styled = False
@@ -61,16 +80,49 @@ class Console:
 
     def feed(self, data: bytes) -> None:
         """Process output of the chip."""
+        self._silent = 0
         if self._raw:
-            self.screen.pass_on(data)
-            self._mid_line = not data.endswith(b"\n")
+            self._pass_on(data)
+        before = self._frames.count
+        data = self._frames.feed(data)
+        if before == 0 and self._frames.count:
+            self.note(
+                "frames of defmt in the output are left out: a tool that has the ELF file decodes them, "
+                "such as espflash (monitor --log-format defmt)"
+            )
         self._take(self._tokenizer.feed(data))
+
+    def idle(self) -> None:
+        """Nothing came for a moment: after some of them, show what was held back."""
+        self._silent += 1
+        if self._silent != IDLE_CALLS:
+            return
+        if self._frames.holds:
+            self._take(self._tokenizer.feed(self._frames.flush()))
+        if self.gate.holds and not self._raw:
+            shown: list[str] = []
+            for token in self.gate.flush():
+                self._render(token, shown)
+            self._flush(shown)
 
     def cut(self) -> None:
         """End the output so far, after a lost connection."""
-        self._take(self._tokenizer.finish())
+        held = self._frames.flush()
+        self._take([*self._tokenizer.feed(held), *self._tokenizer.finish()])
+        if self.gate.holds:
+            shown: list[str] = []
+            for token in self.gate.flush():
+                self._render(token, shown)
+            self._flush(shown)
         self._tokenizer = Tokenizer()
         self._boot.clear()
+        self.gate.end_line()
+        self._line = ""
+        notes = [(text, True) for text in self._crash.finish()]
+        notes += self._store(self._dump.finish("the output ends before it does"))
+        self.gate.muted = False
+        for text, urgent in notes:
+            self.note(text, urgent=urgent, log=True)
         self._fresh = True
 
     def note(self, text: str, *, urgent: bool = False, log: bool = False) -> None:
@@ -79,6 +131,16 @@ class Console:
         self._mid_line = False
         if log and self.log is not None:
             self.log.note(text)
+
+    def toggle_pause(self) -> str:
+        """Stop the output on the screen, or resume it; the log goes on. Returns a text for the user."""
+        self.paused = not self.paused
+        missed, self._missed = self._missed, 0
+        if self.paused:
+            return "output paused; Ctrl-T Ctrl-Y resumes it" + (
+                "; the log goes on" if self.log is not None and self.log.on else ""
+            )
+        return f"output resumed; {missed:,} characters were not shown"
 
     def close(self) -> None:
         """Reset the terminal's colour and end the line."""
@@ -93,23 +155,77 @@ class Console:
         shown: list[str] = []
         for token in tokens:
             if not self._raw:
-                self._render(token, shown)
-            explanation = self._boot.feed(token)
-            if explanation is not None:
+                for passed in self.gate.feed(token):
+                    self._render(passed, shown)
+            notes = self._watch(token)
+            if notes:
                 self._flush(shown)
-                self.note(explanation)
+                for text, urgent in notes:
+                    self.note(text, urgent=urgent, log=urgent)
         self._flush(shown)
         if self.baud is not None and self._noise.feed(tokens):
             self.note(
-                f"mostly unreadable at {self.baud} baud: try another --baud"
-                + ("" if self.baud == 74880 else ", 74880 for the boot text of an ESP8266")
+                f"mostly unreadable at {self.baud} baud: try another --baud, or --baud auto"
+                + (
+                    ""
+                    if self.baud == 74880
+                    else "; an ESP8266, and an ESP32-C2 with a 26 MHz crystal, boot at 74880"
+                )
             )
         if self.log is not None and self.log.failure is not None and not self._log_failed:
             self._log_failed = True
             self.note(str(self.log.failure), urgent=True)
 
+    def _watch(self, token: Token) -> list[tuple[str, bool]]:
+        """Notes to print below the line that the token ends, and whether they are important."""
+        if token.kind is Kind.TEXT:
+            if len(self._line) < LONGEST_LINE:
+                self._line += token.text
+            self._boot.feed(token)
+            return []
+        explanation = self._boot.feed(token)
+        notes = [] if explanation is None else [(explanation, False)]
+        if token.kind is not Kind.NEWLINE:
+            if token.kind is Kind.RETURN:
+                self._line = ""
+            return notes
+        line, self._line = self._line, ""
+        if len(line) >= LONGEST_LINE:
+            self._crash.clear()  # a part of it is missing
+            return notes
+        if self._dump.active or "CORE DUMP START" in line:
+            return [*notes, *self._watch_dump(line)]
+        if not self._crash.is_dull(line):
+            notes += [(text, True) for text in self._crash.feed(line)]
+        if "$T" in line or "gdb stub" in line:
+            self._watch_stub(line, notes)
+        return notes
+
+    def _watch_dump(self, line: str) -> list[tuple[str, bool]]:
+        started = not self._dump.active
+        found = self._dump.feed(line)
+        self.gate.muted = self._dump.active
+        if started and self._dump.active:
+            return [("receiving a core dump; its lines are not shown", True)]
+        return self._store(found)
+
+    def _store(self, dump: CoreDump | None) -> list[tuple[str, bool]]:
+        if dump is None or self._save_dump is None:
+            return []
+        return [(self._save_dump(dump), True)]
+
+    def _watch_stub(self, line: str, notes: list[tuple[str, bool]]) -> None:
+        if STUB.search(line) and not self.stub_waits:
+            self.stub_waits = True
+            notes.append(
+                ("the program has stopped in its GDB stub: Ctrl-T Ctrl-G starts GDB", True)
+            )
+
     def _render(self, token: Token, shown: list[str]) -> None:
         if token.kind not in self._passes:
+            return
+        if self.paused:
+            self._missed += len(token.text)
             return
         if self._fresh and self._stamp is not None and token.kind is not Kind.RETURN:
             shown.append(f"{self._stamp().isoformat(' ', 'milliseconds')[11:]} ")
@@ -117,6 +233,13 @@ class Console:
         self._styled = self._styled or token.kind is Kind.STYLE
         self._fresh = token.kind in (Kind.NEWLINE, Kind.RETURN)
         self._mid_line = token.kind is not Kind.NEWLINE
+
+    def _pass_on(self, data: bytes) -> None:
+        if self.paused:
+            self._missed += len(data)
+        else:
+            self.screen.pass_on(data)
+            self._mid_line = not data.endswith(b"\n")
 
     def _flush(self, shown: list[str]) -> None:
         if shown:

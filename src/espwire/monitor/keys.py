@@ -17,6 +17,10 @@ class MonitorCommand(Enum):
     RESET = "reset into the application"
     LOADER = "reset into the loader"
     LOG = "log on or off"
+    PAUSE = "output on the screen on or off"
+    FILTER = "next filter"
+    FLASH = "flash again"
+    GDB = "hand over to GDB"
     HELP = "help"
     UNKNOWN = "unknown key"
 
@@ -35,6 +39,10 @@ MENU_KEYS = {
     "r": MonitorCommand.RESET,
     "p": MonitorCommand.LOADER,
     "l": MonitorCommand.LOG,
+    "y": MonitorCommand.PAUSE,
+    "v": MonitorCommand.FILTER,
+    "f": MonitorCommand.FLASH,
+    "g": MonitorCommand.GDB,
     "h": MonitorCommand.HELP,
     "?": MonitorCommand.HELP,
     "x": MonitorCommand.QUIT,
@@ -44,6 +52,8 @@ HELP = """\
 keys:
   Ctrl-]         quit                        Ctrl-C         quit, exit code 130
   Ctrl-T Ctrl-R  reset into the application  Ctrl-T Ctrl-P  reset into the loader
+  Ctrl-T Ctrl-Y  pause the output, resume    Ctrl-T Ctrl-V  fewer log levels, all
+  Ctrl-T Ctrl-F  flash the build again       Ctrl-T Ctrl-G  start GDB
   Ctrl-T Ctrl-L  log file off, on            Ctrl-T Ctrl-H  this list
   Ctrl-T Ctrl-T  send Ctrl-T                 Ctrl-T Ctrl-]  send Ctrl-]
   Ctrl-T Ctrl-C  send Ctrl-C                 all other keys are sent to the chip"""

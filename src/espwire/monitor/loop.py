@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from espwire.device.reset_sequences import (
@@ -18,6 +19,8 @@ from espwire.device.reset_sequences import (
 from espwire.errors import PortNotFound, TransportError, TransportLost
 from espwire.monitor.console import Console
 from espwire.monitor.keys import HELP, Keys, MonitorCommand, Send
+from espwire.monitor.lines import parse_filter
+from espwire.monitor.rate import BOOT_RATE, RateFinder
 from espwire.monitor.terminal import Keyboard
 from espwire.transport.base import CancelToken, Transport, TransportInfo
 from espwire.transport.ports import Port
@@ -27,6 +30,14 @@ SCAN_S = 0.2  # one scan for a disconnected device
 FAILED_OPENS = 15  # then the user sees why the device cannot be opened
 SLICE = 64  # bytes written before the next read
 WRITE_LIMIT_S = 2.0
+DRAIN_S, QUIET_S = 0.5, 0.03  # at the end: at most so long, and the silence that ends it
+USB_KINDS = frozenset({"usb-jtag", "usb-otg"})  # ports that are part of the chip
+# filters that a key selects in turn, after the user's own
+NEXT_FILTERS = ("*:I", "*:W", "*:E")
+# commands that end a run
+ENDS = frozenset(
+    {MonitorCommand.QUIT, MonitorCommand.INTERRUPT, MonitorCommand.FLASH, MonitorCommand.GDB}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +45,9 @@ class MonitorOptions:
     """Options of a run.
 
     :param baud: baud rate
+    :param find_rate: find the baud rate from what arrives, beginning with ``baud``
+    :param can_flash: the caller can flash again
+    :param can_debug: the caller can start GDB
     :param reset: reset into the application at the start
     :param dtr: assert DTR while the port is open
     :param eol: bytes that Enter sends
@@ -41,6 +55,9 @@ class MonitorOptions:
     """
 
     baud: int = 115200
+    find_rate: bool = False
+    can_flash: bool = False
+    can_debug: bool = False
     reset: bool = False
     dtr: bool = False
     eol: bytes = b"\r"
@@ -48,7 +65,10 @@ class MonitorOptions:
 
 
 class Monitor:
-    """One run of the monitor. When ``run`` ends, for whatever reason, the port is closed."""
+    """One run of the monitor. When ``run`` ends, for whatever reason, the port is closed.
+
+    :param release: restores the terminal; called before the port is closed, which may take long
+    """
 
     def __init__(
         self,
@@ -59,15 +79,20 @@ class Monitor:
         options: MonitorOptions | None = None,
         cancel: CancelToken | None = None,
         pause: Callable[[float], None] = time.sleep,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
         self._port, self._console, self._keyboard = port, console, keyboard
         self._options = options or MonitorOptions()
         self._keys = Keys(eol=self._options.eol)
         self._cancel, self._pause = cancel or CancelToken(), pause
+        self._release = release
         self._transport: Transport | None = None
+        self._rates = RateFinder(self._options.baud) if self._options.find_rate else None
+        self._told_rate = 0
+        self._first_filter = console.gate.filter
 
     def run(self) -> MonitorCommand:
-        """Run until a key ends it; return ``QUIT`` or ``INTERRUPT``.
+        """Run until a key ends it; return one of ``ENDS``.
 
         :raises TransportError: the port cannot be opened at the start
         """
@@ -84,16 +109,30 @@ class Monitor:
                 except TransportLost as error:
                     ended = self._wait_back(error)
                 if ended is not None:
+                    with suppress(TransportError):
+                        self._drain()
                     return ended
         finally:
+            self._release()
             self._close()
             self._console.cut()
 
+    def _drain(self) -> None:
+        """Read on until the chip is quiet: a CP2102N that is closed while it receives may not receive any more."""
+        transport = self._transport
+        if transport is None or transport.info.kind != "uart":
+            return
+        end = transport.now() + DRAIN_S
+        while transport.now() < end and (data := transport.read(QUIET_S)):
+            self._console.feed(data)
+
     def _open(self) -> None:
-        self._transport = self._port.open(baud=self._options.baud, cancel=self._cancel)
+        rate = self._options.baud if self._rates is None else self._rates.rate
+        self._transport = self._port.open(baud=rate, cancel=self._cancel)
         if self._options.dtr:
             self._transport.set_lines(dtr=True)
-        self._console.baud = self._options.baud if self._transport.info.can_change_baud else None
+        detects = self._transport.info.can_change_baud and self._rates is None
+        self._console.baud = self._options.baud if detects else None
 
     def _close(self) -> None:
         transport, self._transport = self._transport, None
@@ -103,11 +142,12 @@ class Monitor:
     def _greeting(self) -> str:
         assert self._transport is not None
         info = self._transport.info
-        rate = f" at {self._options.baud} baud" if info.can_change_baud else ""
-        keys = self._keyboard is not None and self._options.shows_keys
-        return f"{info.name}{rate}" + (
-            "; Ctrl-] quits, Ctrl-T Ctrl-H shows the keys" if keys else ""
-        )
+        found = "" if self._rates is None else "; the rate is adapted to what arrives"
+        rate = f" at {self._options.baud} baud{found}" if info.can_change_baud else ""
+        keys = "Ctrl-] quits, Ctrl-T Ctrl-H shows the keys"
+        if self._keyboard is None:
+            keys = "keys are not read, Ctrl-C quits"
+        return f"{info.name}{rate}" + (f"; {keys}" if self._options.shows_keys else "")
 
     def _pass_bytes(self) -> MonitorCommand | None:
         assert self._transport is not None
@@ -115,15 +155,46 @@ class Monitor:
             data = self._transport.read(POLL_S)
             if data:
                 self._console.feed(data)
+                self._follow_rate(data)
+            else:
+                self._console.idle()
             ended = self._handle_keys()
             if ended is not None:
                 return ended
 
+    def _follow_rate(self, data: bytes) -> None:
+        """Change to another baud rate if the data show that this one is wrong."""
+        rates, transport = self._rates, self._transport
+        if rates is None or transport is None or not transport.info.can_change_baud:
+            return
+        rate, failed = rates.feed(data), rates.failed
+        while rate is not None:
+            try:
+                transport.set_baud(rate)
+                transport.discard_input()  # it was received at the old rate
+                break
+            except TransportLost:
+                raise
+            except TransportError:  # the adapter does not have this rate
+                rate = rates.reject()
+        if failed and self._told_rate >= 0:
+            self._told_rate = -1
+            self._note("unreadable at every common baud rate: give the right one with --baud")
+        if rates.confirmed and rates.confirmed != self._told_rate:
+            self._told_rate = rates.confirmed
+            boots = rates.confirmed == BOOT_RATE
+            self._note(
+                f"{rates.confirmed} baud"
+                + (" (an ESP8266 or ESP32-C2 with a 26 MHz crystal)" if boots else "")
+            )
+
     def _wait_back(self, error: TransportLost) -> MonitorCommand | None:
         """Wait until the device is back (None), or a key ends the monitor."""
+        own = self._transport is not None and self._transport.info.kind in USB_KINDS
         self._close()
         self._console.cut()
-        self._console.note(f"{error}; waiting for it to come back", urgent=True, log=True)
+        sleeps = " (the chip may have been reset, or its application may sleep)" if own else ""
+        self._console.note(f"{error}{sleeps}; waiting for it to come back", urgent=True, log=True)
         failed = 0
         while True:
             ended = self._handle_keys()
@@ -158,6 +229,13 @@ class Monitor:
                     self._send(action.data)
                 case MonitorCommand.QUIT | MonitorCommand.INTERRUPT:
                     return action
+                case MonitorCommand.FLASH | MonitorCommand.GDB:
+                    if self._may_leave(action):
+                        return action
+                case MonitorCommand.PAUSE:
+                    self._note(self._console.toggle_pause())
+                case MonitorCommand.FILTER:
+                    self._next_filter()
                 case MonitorCommand.RESET | MonitorCommand.LOADER:
                     self._reset(action)
                 case MonitorCommand.LOG:
@@ -192,6 +270,9 @@ class Monitor:
             self._note("this port cannot reset the chip: press its reset button")
         else:
             self._note(into.value)
+            rate = None if self._rates is None else self._rates.expect_boot()
+            if rate is not None and transport.info.can_change_baud:
+                transport.set_baud(rate)
             play(
                 transport,
                 application_steps(transport.info)
@@ -200,6 +281,24 @@ class Monitor:
             )
             if self._options.dtr:
                 transport.set_lines(dtr=True)
+
+    def _may_leave(self, action: MonitorCommand) -> bool:
+        flash = action is MonitorCommand.FLASH
+        if self._options.can_flash if flash else self._options.can_debug:
+            return True
+        self._note(
+            "no build here: start the monitor in a project, or with `espwire flash --monitor`"
+            if flash
+            else "no GDB for this port: it must be a serial port or a socket"
+        )
+        return False
+
+    def _next_filter(self) -> None:
+        gate = self._console.gate
+        choices = [self._first_filter, *map(parse_filter, NEXT_FILTERS)]
+        at = [str(choice) for choice in choices].index(str(gate.filter))
+        gate.filter = choices[(at + 1) % len(choices)]
+        self._note(f"log lines: {gate.filter or 'all'}")
 
     def _toggle_log(self) -> None:
         log = self._console.log

@@ -22,15 +22,23 @@ class Keyboard(Protocol):
 
 @contextmanager
 def open_keyboard(descriptor: int) -> Iterator[Keyboard]:
-    """The keyboard of the terminal ``descriptor``; its settings are restored when the block ends."""
+    """The keyboard of the terminal ``descriptor``; its settings are restored when the block ends.
+
+    Keys that were pressed before are discarded.
+    """
     if sys.platform == "win32":
-        yield _ConsoleKeyboard()
+        keyboard = _ConsoleKeyboard()
+        keyboard.read()
+        yield keyboard
     else:
         import termios
 
         before = termios.tcgetattr(descriptor)
         try:
             _set_keywise(descriptor)
+            termios.tcflush(
+                descriptor, termios.TCIFLUSH
+            )  # keys that were meant for what ran before
             yield _TerminalKeyboard(descriptor)
         finally:
             with suppress(termios.error):  # the terminal was closed

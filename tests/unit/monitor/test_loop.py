@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from espwire.errors import PortBusy, PortNotFound, TransportLost
+from espwire.errors import PortBusy, PortNotFound, TransportError, TransportLost
 from espwire.monitor.console import Console
 from espwire.monitor.keys import MonitorCommand
 from espwire.monitor.log import LineLog
@@ -229,3 +229,72 @@ def test_resets_suit_the_port() -> None:
     bridge = TransportInfo(name="x", kind="uart", vid=0x10C4, pid=0xEA64)
     assert application_steps(usb) != application_steps(UART) != application_steps(bridge)
     assert loader_steps(usb) != loader_steps(UART)
+
+
+def test_the_terminal_is_restored_before_the_port_is_closed(screen: Any) -> None:
+    transport = ListLink([])
+    order: list[bool] = []
+    Monitor(
+        ListPort(transport),
+        Console(screen),
+        keyboard=ListKeyboard(b"\x1d"),
+        release=lambda: order.append(transport.closed),
+    ).run()
+    assert order == [False]
+    assert transport.closed
+
+
+def test_it_reads_on_until_the_chip_is_quiet(screen: Any) -> None:
+    transport = ListLink([b"one\n", b"two\n", b"three\n"])
+    assert run(screen, ListPort(transport), b"\x1d") is MonitorCommand.QUIT
+    assert screen.text.endswith("one\ntwo\nthree\n")
+
+
+def test_a_chip_s_own_usb_may_be_asleep(screen: Any) -> None:
+    info = TransportInfo(name="/dev/ttyACM0", kind="usb-jtag")
+    port = ListPort(ListLink([TransportLost("/dev/ttyACM0 is gone")], info), away=9)
+    run(screen, port, b"", b"\x1d")
+    assert "its application may sleep" in screen.urgent[0]
+
+
+def test_the_filter_key_goes_through_the_levels(screen: Any) -> None:
+    run(screen, ListPort(ListLink([])), *[b"\x14v"] * 4, b"\x1d")
+    assert screen.notes[1:] == [
+        "log lines: *:I",
+        "log lines: *:W",
+        "log lines: *:E",
+        "log lines: all",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "ended"),
+    [
+        (b"\x14f", {"can_flash": True}, MonitorCommand.FLASH),
+        (b"\x14g", {"can_debug": True}, MonitorCommand.GDB),
+        (b"\x14f", {}, MonitorCommand.QUIT),
+        (b"\x14g", {}, MonitorCommand.QUIT),
+    ],
+)
+def test_flashing_and_gdb_leave_the_port(
+    screen: Any, key: bytes, options: dict[str, Any], ended: MonitorCommand
+) -> None:
+    transport = ListLink([])
+    assert run(screen, ListPort(transport), key, b"\x1d", **options) is ended
+    assert transport.closed
+
+
+def test_a_rate_that_the_adapter_does_not_have_is_passed_over(screen: Any) -> None:
+    class Picky(ListLink):
+        rates: list[int]
+
+        def set_baud(self, baud: int) -> None:
+            self.rates.append(baud)
+            if baud == 74880:
+                raise TransportError("no such rate")
+
+    transport = Picky([b"\x80\xfe" * 20, b"I (1) a: b\r\n" * 8])
+    transport.rates = []
+    run(screen, ListPort(transport), b"", b"", b"\x1d", find_rate=True)
+    assert transport.rates == [74880, 921600]
+    assert "921600 baud" in screen.notes

@@ -150,7 +150,7 @@ def flash(
         context.ending = "The monitor resets the board."
     report_build(context, build, plan, "--dry-run" if choices["dry_run"] else "")
     if choices["monitor"]:
-        _monitor(context)
+        _monitor(context, path)
 
 
 def select_written(context: Context, device: Device, plan: Plan, *, asked: bool) -> Plan:
@@ -178,10 +178,11 @@ def _prepare_monitor(context: Context) -> None:
     context.defaults["after"] = "no-reset"
 
 
-def _monitor(context: Context) -> None:
-    from espwire.cli.commands.monitor import run_monitor
+def _monitor(context: Context, path: str) -> None:
+    from espwire.cli.commands.monitor import MonitorChoices, run_monitor
 
-    run_monitor(context)
+    again = tuple(word for word in context.line if word != "--monitor")
+    run_monitor(context, MonitorChoices(reset=True, project=path, again=again))
 
 
 def choose_app(build: BuildPlan) -> tuple[Blob, ...]:

@@ -1,0 +1,91 @@
+"""``decode``: explains the crashes in a saved log, and resolves its addresses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from espwire.cli.options import elf_option
+from espwire.cli.output import is_terminal
+from espwire.errors import UsageError
+from espwire.files import naming_errors, open_output
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
+
+CHUNK = 0x10000
+
+
+@click.command()
+@click.argument("log", metavar="LOG")
+@elf_option
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write to this file instead of standard output."
+)
+@click.pass_obj
+def decode(context: Context, /, log: str, elf: tuple[str, ...], output: str | None) -> None:
+    """LOG is the output of a chip, saved in any way, or - for standard input. It is printed unchanged, with added
+    lines that begin with ---: what a crash means, and function, file and line of each address."""
+    from espwire.cli.monitor_session import open_symbols
+    from espwire.monitor.log_decoder import LogDecoder
+
+    if context.json:
+        raise UsageError("decode has no JSON output", hint="Leave out --json.")
+    symbols, found = open_symbols(context, elf, ".")
+    if found:
+        context.output.error_line(found)
+    decoder = LogDecoder(symbols)
+    with _open_log(log) as read, _open_sink(output) as write:
+        while data := read(CHUNK):
+            write(decoder.feed(data))
+        write(decoder.finish())
+    if symbols is not None:
+        symbols.save()
+        for file in symbols.files:
+            if file.damage:
+                context.warn(
+                    "elf-debug", f"{file.name}: some debug information was not used: {file.damage}"
+                )
+    if not decoder.added:
+        context.output.error_line("nothing to decode was found")
+
+
+@contextmanager
+def _open_log(name: str) -> Iterator[Callable[[int], bytes]]:
+    """
+    :raises FileError: it cannot be read
+    """
+    with naming_errors("read", name):
+        if name == "-":
+            yield partial(os.read, sys.stdin.fileno())
+            return
+        with open(name, "rb") as file:
+            yield file.read
+
+
+@contextmanager
+def _open_sink(name: str | None) -> Iterator[Callable[[bytes], Any]]:
+    """Where the text goes. On a terminal, control characters are shown as escapes.
+
+    :raises FileError: it cannot be written
+    """
+    from espwire.cli.commands.monitor import StandardScreen
+    from espwire.monitor.text import Tokenizer
+
+    if name is not None:
+        with open_output(name, durable=False) as file:
+            yield file.write
+        return
+    screen = StandardScreen(quiet=False)
+    if not is_terminal(sys.stdout):
+        yield screen.pass_on
+        return
+    tokenizer = Tokenizer()
+    yield lambda data: screen.show("".join(token.text for token in tokenizer.feed(data)))
+    screen.show("".join(token.text for token in tokenizer.finish()))
