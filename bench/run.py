@@ -12,6 +12,7 @@ import many_boards
 import memory
 import monitor
 import read_back
+import remote_port
 import rom_cpu
 import second_flash
 import secure
@@ -43,6 +44,7 @@ def main() -> None:
         engines,
         elf2image,
         many_boards,
+        remote_port,
         secure,
         monitor,
         efuse,
