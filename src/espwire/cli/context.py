@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
 from espwire.cli.output import Output, is_terminal
-from espwire.cli.ports import plain_name, split_ports
+from espwire.cli.ports import hide_token, plain_name, split_ports
 from espwire.errors import (
     ConnectError,
     DeviceError,
@@ -193,7 +193,7 @@ class Context:
         if port is None and "values" in vars(self) and "port" in self.values:
             port = self.values["port"].value
         self._continued = Continued(self._renderer)
-        stamped = Reporter(sink=self._continued, device=port or "")
+        stamped = Reporter(sink=self._continued, device=hide_token(port or ""))
         return Thinned(stamped, progress=self.progress) if self.json else stamped
 
     def note(self, text: str) -> None:
