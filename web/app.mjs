@@ -1,11 +1,11 @@
 // The page: its controls run command lines of espwire in the engine, and show the events.
 import { download, find, hex, make } from "./dom.mjs";
 import { Engine } from "./engine.mjs";
+import { describe, describeFigures, explainError } from "./events.mjs";
 import { describeArea, drawMap, listArea, nameArea } from "./flash-map.mjs";
-import { ask, runPlanned } from "./plan.mjs";
+import { runPlanned } from "./plan.mjs";
 import { SerialPorts, findObstacle } from "./serial.mjs";
 
-const VERBS = { write: "Writing", erase: "Erasing", verify: "Verifying", read: "Reading" };
 const MOST_LINES = 5000; // of log and console
 const began = performance.now();
 const serial = new SerialPorts();
@@ -23,43 +23,13 @@ function showMessage(kind, ...content) {
   find("messages").append(box);
 }
 
-function showError(error) {
-  const link = links[error.code];
-  showMessage(
-    "error",
-    make("p", {}, make("strong", {}, error.message), " ", make("code", {}, error.code)),
-    make("p", {}, error.hint, " ", link ? make("a", { href: guideAddress(link), target: "_blank", rel: "noopener" }, "More in the guide") : ""),
-    ...(error.details?.boot_text ? [make("pre", {}, error.details.boot_text)] : []),
-  );
-}
-
-/** A section of the guide: of the documentation site if the page belongs to it, else of the text that comes with the page. */
-function guideAddress(link) {
-  const site = document.querySelector('meta[name="guide"]')?.content;
-  return new URL(site ? site + link.replace(/\.md/, "/") : `guide/${link}`, location.href).href;
-}
+const showError = (error) => showMessage("error", ...explainError(error, links[error.code]));
 
 function addLine(target, text, kind = "") {
   const end = target.scrollTop + target.clientHeight >= target.scrollHeight - 8;
   target.append(kind ? make("span", { class: kind }, text) : text);
   while (target.childNodes.length > MOST_LINES) target.firstChild.remove();
   if (end) target.scrollTop = target.scrollHeight;
-}
-
-function describe(event) {
-  switch (event.event) {
-    case "Opened": return `Port ${event.port} is open.`;
-    case "Connecting": return `Connecting${event.attempt > 1 ? `, attempt ${event.attempt}` : ""}`;
-    case "ChipFound": return `Found ${event.description}${event.revision ? `, revision ${event.revision}` : ""}${event.mac ? `, MAC ${event.mac}` : ""}.`;
-    case "StubStarted": return `Started the ${event.stub}.`;
-    case "PlanReady": return ["Plan:", ...event.steps.map((step) => `  ${step}`)].join("\n");
-    case "Finished": return `${VERBS[event.task] ?? event.task} ${event.name}: done.`;
-    case "Note": return event.text;
-    case "Warned": return `warning: ${event.text} [${event.code}]`;
-    case "Error": return `error: ${event.message} [${event.code}]`;
-    case "Result": return event.text;
-    default: return "";
-  }
 }
 
 engine.addEventListener("event", ({ detail: event }) => {
@@ -76,12 +46,8 @@ engine.addEventListener("event", ({ detail: event }) => {
 function showProgress(event) {
   const bar = find("job-progress");
   if (event.percent !== null) bar.value = event.percent;
-  find("job-text").textContent = `${VERBS[event.task] ?? event.task} ${event.name}`;
-  const figures = [];
-  if (event.percent !== null) figures.push(`${Math.floor(event.percent)} %`);
-  if (event.rate) figures.push(`${(event.rate / 1000).toFixed(0)} KB/s`);
-  if (event.seconds_left !== null) figures.push(`${event.seconds_left.toFixed(0)} s left`);
-  find("job-figures").textContent = figures.join(", ");
+  find("job-text").textContent = describe(event);
+  find("job-figures").textContent = describeFigures(event);
 }
 
 // ---- jobs ----

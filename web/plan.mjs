@@ -1,14 +1,14 @@
 // Plan first: runs a command with --dry-run, shows plan, warnings and findings, asks for consents, then runs it.
 import { make } from "./dom.mjs";
 
-/** Show a dialog; resolves to its form data, or null if it was cancelled. */
-export function ask(title, content, action, { danger = false } = {}) {
+/** Show a dialog inside the element `home`; resolves to its form data, or null if it was cancelled. */
+export function ask(title, content, action, { danger = false, home = document.body } = {}) {
   const heading = make("h2", { id: "dialog-title" }, title);
   const accept = make("button", { type: "submit", value: "ok", class: danger ? "danger" : "primary" }, action);
   const cancel = make("button", { type: "button" }, "Cancel");
   const form = make("form", { method: "dialog" }, heading, ...content, make("p", { class: "buttons" }, cancel, accept));
   const dialog = make("dialog", { "aria-labelledby": "dialog-title" }, form);
-  document.body.append(dialog);
+  home.append(dialog);
   return new Promise((resolve) => {
     let values = null;
     form.addEventListener("submit", () => {
@@ -37,7 +37,7 @@ function listPlan(plan) {
 }
 
 /** The consents that the user gives for the findings of a refused plan; null: cancelled. */
-async function askConsents(error) {
+async function askConsents(error, home) {
   const findings = error.details.findings ?? [{ text: error.message, consent: error.details.consents[0] }];
   const boxes = findings.map((finding) =>
     finding.consent
@@ -49,7 +49,7 @@ async function askConsents(error) {
     make("fieldset", { class: "findings" }, make("legend", {}, "Findings"), ...boxes),
     make("p", { class: "hint" }, error.hint),
   ];
-  const form = await ask("This may be a mistake", content, "Continue anyway", { danger: true });
+  const form = await ask("This may be a mistake", content, "Continue anyway", { danger: true, home });
   return form && form.getAll("allow");
 }
 
@@ -58,14 +58,14 @@ async function askConsents(error) {
  * @param run runs a command line and returns its outcome; it has shown all errors but those of safety checks
  * @returns the outcome, or null if the user cancelled or the plan failed
  */
-export async function runPlanned(run, line, { title, action, danger = false }) {
+export async function runPlanned(run, line, { title, action, danger = false, home = document.body }) {
   const allow = [];
   for (;;) {
     const consents = allow.flatMap((name) => ["--allow", name]);
     const outcome = await run([...line, ...consents, "--dry-run"], `${title}: planning`);
     const error = outcome.error;
     if (error && error.code !== "cancelled" && error.details?.consents?.length) {
-      const more = await askConsents(error);
+      const more = await askConsents(error, home);
       if (more === null) return null;
       allow.push(...more.filter((name) => !allow.includes(name)));
       if (!more.length) return null;
@@ -80,7 +80,7 @@ export async function runPlanned(run, line, { title, action, danger = false }) {
       ...(notes.length ? [make("ul", { class: "notes" }, ...notes)] : []),
       ...listWarnings(outcome.events),
     ];
-    if (!(await ask(title, content, action, { danger: danger || allow.length > 0 }))) return null;
+    if (!(await ask(title, content, action, { danger: danger || allow.length > 0, home }))) return null;
     return run([...line, ...consents], title);
   }
 }

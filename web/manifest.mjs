@@ -1,0 +1,114 @@
+// Manifests of ESP Web Tools: which files to write to which chip. Only fields that are used here are checked.
+
+const NATIVE_USB = new Set([0x0002, 0x0003, 0x1001, 0x1002, 0x1003]); // product ids of ESPRESSIF
+const ESPRESSIF = 0x303a;
+const USED = new Set(["name", "version", "builds", "new_install_prompt_erase", "new_install_skip_erase"]);
+const LAST_ADDRESS = 0xffffffff;
+
+/** An error for the user. */
+export class Refusal extends Error {
+  constructor(code, message, hint) {
+    super(message);
+    this.code = code;
+    this.hint = hint;
+  }
+}
+
+const wrong = (what) => new Refusal("manifest", `The manifest cannot be used: ${what}.`, "Report this to the owner of this page.");
+const normalize = (family) => family.toLowerCase().replace(/[^a-z0-9]/g, "");
+const listNames = (parts) => parts.map((part) => part.path.split("/").pop()).join(", ");
+
+/** The host of an address, or its scheme if it has none. */
+const nameSite = (url) => url.host || url.protocol;
+
+async function load(url, signal, name) {
+  let reply;
+  try {
+    reply = await fetch(url, { signal });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    if (url.origin === location.origin) throw new Refusal("not-loaded", `${name} cannot be loaded.`, "Check the network connection. A redirect to another site is refused, too.");
+    throw new Refusal(
+      "other-site",
+      `${name} is on another site, ${nameSite(url)}, and cannot be loaded from this page.`,
+      "The owner of this page can host the file next to the page. Otherwise the other site must allow this page (CORS), and connect-src in the policy of this page must contain the other site.",
+    );
+  }
+  if (!reply.ok) throw new Refusal("not-loaded", `${name} cannot be loaded: ${url.href} answers ${reply.status}.`, "Report this to the owner of this page.");
+  return reply;
+}
+
+function checkPart(part, base) {
+  if (typeof part?.path !== "string") throw wrong("a part has no path");
+  if (!Number.isInteger(part.offset) || part.offset < 0 || part.offset > LAST_ADDRESS) throw wrong(`${part.path} has no valid offset`);
+  try {
+    return { path: part.path, offset: part.offset, url: new URL(part.path, base) };
+  } catch {
+    throw wrong(`${part.path} is not an address`);
+  }
+}
+
+function checkBuild(build, base) {
+  if (typeof build?.chipFamily !== "string") throw wrong("a build has no chipFamily");
+  if (!Array.isArray(build.parts) || !build.parts.length) throw wrong(`the build for ${build.chipFamily} has no parts`);
+  const parts = build.parts.map((part) => checkPart(part, base));
+  const label = typeof build.name === "string" ? build.name : listNames(parts);
+  return { family: build.chipFamily, connection: build.serialType, label, parts, ignored: build.improv === undefined ? [] : ["improv"] };
+}
+
+/** Read a manifest: {title, builds: [{family, connection, label, parts: [{path, offset, url}]}], offersErase}. */
+export async function loadManifest(address, signal) {
+  if (!address) throw wrong('the element has no attribute "manifest"');
+  let url;
+  try {
+    url = new URL(address, location.href);
+  } catch {
+    throw wrong(`${address} is not an address`);
+  }
+  const reply = await load(url, signal, "The manifest");
+  let data;
+  try {
+    data = await reply.json();
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw wrong("it is not JSON");
+  }
+  if (!Array.isArray(data?.builds) || !data.builds.length) throw wrong("it has no builds");
+  const base = url.host ? reply.url || url.href : location.href; // a blob: or data: address has no folder
+  const builds = data.builds.map((build) => checkBuild(build, base));
+  const ignored = [...new Set([...Object.keys(data).filter((key) => !USED.has(key)), ...builds.flatMap((build) => build.ignored)])];
+  if (ignored.length) console.info(`espwire ignores these keys of the manifest: ${ignored.join(", ")}. It does not set up Wi-Fi (Improv).`);
+  const title = [data.name, data.version].filter((value) => typeof value === "string" || typeof value === "number").join(" ");
+  return { title: title || "firmware", builds, offersErase: data.new_install_skip_erase !== true };
+}
+
+/** Check that this page may load the parts that are on other sites, without loading them. */
+export async function checkSites(manifest, signal) {
+  const parts = manifest.builds.flatMap((build) => build.parts).filter((part) => part.url.origin !== location.origin);
+  const distinct = new Map(parts.map((part) => [part.url.href, part]));
+  for (const part of distinct.values()) await (await load(part.url, signal, part.path)).body?.cancel();
+}
+
+/**
+ * The builds for a chip. Builds for the kind of connection (serialType) win over builds without it.
+ * @param port has the USB ids `vid` and `pid`, or null
+ */
+export function findBuilds(manifest, chip, port) {
+  const builds = manifest.builds.filter((build) => normalize(build.family) === normalize(chip));
+  const connection = port.vid === ESPRESSIF && NATIVE_USB.has(port.pid) ? "cdc" : "uart";
+  const exact = builds.filter((build) => build.connection === connection);
+  return exact.length ? exact : builds.filter((build) => build.connection === undefined);
+}
+
+export const listFamilies = (manifest) => [...new Set(manifest.builds.map((build) => build.family))].join(", ");
+
+/** The contents of a build's parts: [{offset, name, data}]. */
+export async function loadParts(build, signal) {
+  const files = [];
+  for (const [index, part] of build.parts.entries()) {
+    const reply = await load(part.url, signal, part.path);
+    const name = part.path.split("/").pop().replace(/[^\w.-]+/g, "_");
+    files.push({ offset: part.offset, name: `${index}/${name || "part"}`, data: new Uint8Array(await reply.arrayBuffer()) });
+  }
+  return files;
+}
