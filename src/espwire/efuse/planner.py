@@ -66,6 +66,11 @@ class Planner:
         block = self.before.blocks[field.block] | self.wanted[field.block]
         return block >> field.start & ((1 << self.before.bits(field)) - 1)
 
+    def purpose_number(self, field: Field) -> int:
+        """The number that a purpose field will hold, with the higher bits that another field holds."""
+        high = self.raw(self.layout.field(field.high)) if field.high else 0
+        return self.raw(field) | high << field.bits
+
     def content(self, block: Block) -> int:
         """The bits that a block will hold."""
         return self.before.blocks[block.id] | self.wanted[block.id]

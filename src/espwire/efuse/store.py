@@ -155,6 +155,13 @@ class VirtualStore:
         return {extra.address: 1 << extra.bit for extra in extras} | self.errors
 
 
+def store_from_state(state: FuseState) -> VirtualStore:
+    """A virtual store with what software reads of a chip, and the coding errors that it reports."""
+    store = VirtualStore(state.data.id, state.blocks)
+    store.errors = {address: state.register(address) for address in store.errors}
+    return store
+
+
 def store_from_token(token: Token) -> VirtualStore:
     """A virtual store with the blocks and the revision of a token."""
     store = VirtualStore(token.chip, token.blocks)
