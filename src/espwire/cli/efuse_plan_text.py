@@ -97,11 +97,18 @@ def confirm_burn(context: Context, lines: Sequence[str] = (), *, step: str = "")
     context.stop_drawing()
     context.output.line("\n".join([*lines, f"Type '{CONFIRM}' (all capitals) to continue."]))
     if sys.stdin is None or sys.stdin.readline().strip() != CONFIRM:
-        hint = f"Type {CONFIRM}, or add --do-not-confirm."
-        if step:
-            hint = f"Run the command again to continue with this step. {hint}"
-        raise SafetyStop(
-            f"not confirmed; nothing was burned{' in step ' * bool(step)}{step}",
-            hint=hint,
+        raise _not_confirmed(step)
+
+
+def _not_confirmed(step: str) -> SafetyStop:
+    if step:
+        return SafetyStop(
+            f"not confirmed; nothing was burned in step {step}",
+            hint="Run the command again to continue with this step. Type BURN, or add --do-not-confirm.",
             code="efuse-not-confirmed",
         )
+    return SafetyStop(
+        "not confirmed; nothing was burned",
+        hint="Type BURN, or add --do-not-confirm.",
+        code="efuse-not-confirmed",
+    )
