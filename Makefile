@@ -13,6 +13,7 @@ OLD_PEERS := $(PEER)-2.8/.installed $(PEER)-3.3.3/.installed
 # esptool 4 and esptool-js, as clients of served chips; the latter from npm, where there is node
 PEER_4 := $(PEER)-4.8.1/.installed
 PEER_JS := $(PEER)-js/.installed
+LAB := .venv-lab
 # what idf.py monitor decodes crashes with
 PEER_MONITOR := $(PEER)-monitor/.installed
 SITE := .venv-site
@@ -20,7 +21,7 @@ SITE_STAMP := $(SITE)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients peer-monitor dist dist-check site web test-web stub stub-check stub-host stub-suite stub-sizes
+.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients peer-monitor lab dist dist-check site web test-web stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
@@ -30,8 +31,9 @@ help:
 	@echo "make check     lint, format, types on three systems, generated files"
 	@echo "make bench     run the benchmarks and compare with esptool $(PEER_VERSION), which it installs in .venv-peer"
 	@echo "make clients   install programs that import esptool, for the tests, in .venv-clients"
+	@echo "make lab       run the tests with a labgrid coordinator and exporters, in .venv-lab"
 	@echo "make soak      run the full-size fault and fuzz tests (hours)"
-	@echo "make dist      build the wheels, the source archives and espwire.pyz"
+	@echo "make dist      build the wheels, the source archives, espwire.pyz and the web page"
 	@echo "make web       build the web page in build/web (needs node and npm)"
 	@echo "make test-web  test the web page in Chromium, after \`make web\`"
 	@echo "make site      build the documentation site in build/site"
@@ -110,7 +112,18 @@ $(PEER)-%/.installed:
 clients: $(STAMP)
 	@$(BIN)/python tools/install_clients.py $(CLIENTS)
 
-# what a release consists of: wheels, source archives, espwire.pyz
+# in an environment of its own: labgrid replaces pyserial by pyserial-labgrid
+lab: $(LAB)/.installed
+	$(LAB)/bin/python -m pytest tests/lab $(PYTEST_ARGS)
+
+$(LAB)/.installed: pyproject.toml
+	@test -x $(LAB)/bin/python || $(PYTHON) -m venv $(LAB)
+	@$(LAB)/bin/python -m pip --disable-pip-version-check --quiet --no-input install -e '.[lab,pytest]' hypothesis
+	@$(LAB)/bin/python -m pip --disable-pip-version-check --quiet --no-input uninstall -y pyserial pyserial-labgrid
+	@$(LAB)/bin/python -m pip --disable-pip-version-check --quiet --no-input install pyserial-labgrid
+	@touch $@
+
+# what a release consists of: wheels, source archives, espwire.pyz, the web page
 dist: $(STAMP)
 	@$(BIN)/python tools/make_dist.py
 
@@ -168,5 +181,5 @@ docs: generate
 	$(BIN)/python tools/terminal_picture.py
 
 clean:
-	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(PEER)-monitor $(CLIENTS) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(PEER)-monitor $(CLIENTS) $(LAB) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,7 +10,9 @@ import engines
 import images
 import many_boards
 import memory
+import monitor
 import read_back
+import remote_port
 import rom_cpu
 import second_flash
 import secure
@@ -42,7 +44,9 @@ def main() -> None:
         engines,
         elf2image,
         many_boards,
+        remote_port,
         secure,
+        monitor,
         efuse,
     ):
         bench.main()

@@ -48,6 +48,7 @@ ABOVE = {
         "transport",
         "virtual",
     },
+    "serve": {"chips", "device", "flash", "image", "protocol", "secure", "transport", "virtual"},
     "efuse": {"chips", "device", "image", "protocol", "secure", "transport"},
     "flash": {"chips", "device", "image", "monitor", "protocol", "secure", "transport", "virtual"},
     "monitor": {"chips", "device", "flash", "image", "protocol", "secure", "transport", "virtual"},

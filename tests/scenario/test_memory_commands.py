@@ -288,6 +288,24 @@ def test_the_roms_own_ram_is_not_overwritten_unless_forced(name: str) -> None:
             espwire.load_ram(device, image, policy=espwire.Policy(consents=frozenset({"rom-ram"})))
 
 
+@pytest.mark.parametrize("name", ["esp8266", "esp32", "esp32c3", "esp32s3", "esp32p4"])
+def test_the_running_stub_is_not_overwritten(name: str) -> None:
+    with espwire.connect(f"virtual:{name}?profile=instant", stub=True) as device:
+        own = device.chip.stub.own
+        assert own is not None
+        for address in (own.code_start, own.data_end - 4):
+            trips = device.loader.trips
+            with pytest.raises(SafetyStop) as caught:
+                espwire.load_ram(
+                    device,
+                    program(name, Segment(address, bytes(8))),
+                    policy=espwire.Policy(consents=frozenset({"rom-ram"})),
+                )
+            assert caught.value.code == "stub-ram"
+            assert device.loader.trips == trips
+        assert device.loader.read_reg(own.code_start) is not None
+
+
 def test_in_secure_download_mode_no_program_is_loaded() -> None:
     with (
         espwire.connect("virtual:esp32s3?secure-download=1", stub=False) as device,

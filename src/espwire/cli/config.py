@@ -177,7 +177,8 @@ _LIST = (
         variable="PORT",
         flags=("-p", "--port"),
         help="Port of the board: a device (/dev/ttyUSB0, COM3), a USB serial number, a known MAC address,"
-        " socket://HOST:PORT, rfc2217://HOST:PORT, espwire://HOST:PORT or virtual:CHIP?… Several boards: separated by commas."
+        " socket://HOST:PORT, rfc2217://HOST:PORT, espwire://HOST:PORT, labgrid://PLACE or virtual:CHIP?…"
+        " Several boards: separated by commas."
         " Default: the only connected board.",
         option={"metavar": "PORT"},
     ),
@@ -185,6 +186,13 @@ _LIST = (
         "all_boards",
         "--all",
         help="Work on all connected boards at once, as with a list of ports.",
+    ),
+    Setting(
+        "place",
+        _parse_text,
+        flags=("--place",),
+        help="Work on the labgrid places whose names fit this pattern, such as 'esp32c3-*', at once.",
+        option={"metavar": "PATTERN"},
     ),
     _flag(
         "watch",

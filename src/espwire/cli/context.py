@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
 from espwire.cli.output import Output, is_terminal
-from espwire.cli.ports import plain_name, split_ports
+from espwire.cli.ports import hide_token, plain_name, split_ports
 from espwire.errors import (
     ConnectError,
     DeviceError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from espwire.flash.journal import Journal
     from espwire.progress import Continued
     from espwire.settings import Settings
+    from espwire.transport.place import HeldPlace
     from espwire.transport.ports import SystemPort
 
 WAIT_BACK_S = 30.0  # in all, for a board that is lost in the middle of a job
@@ -105,6 +106,7 @@ class Context:
         self._target: SystemPort | None = (
             None  # the port of the last connection, if it is a system's
         )
+        self._place: HeldPlace | None = None
         self._baud: int | None = None  # of the last transfer
         self.ending = ""  # a sentence on how the board was left, until it is printed
 
@@ -193,7 +195,7 @@ class Context:
         if port is None and "values" in vars(self) and "port" in self.values:
             port = self.values["port"].value
         self._continued = Continued(self._renderer)
-        stamped = Reporter(sink=self._continued, device=port or "")
+        stamped = Reporter(sink=self._continued, device=hide_token(port or ""))
         return Thinned(stamped, progress=self.progress) if self.json else stamped
 
     def note(self, text: str) -> None:
@@ -286,7 +288,7 @@ class Context:
         if self.board:
             self.options["port"] = self.board
             return False
-        if self.options.get("all_boards") or self.options.get("watch"):
+        if any(self.options.get(name) for name in ("all_boards", "watch", "place")):
             return True
         if not self.program.many_boards or self._connected is not None:
             return False
@@ -307,6 +309,8 @@ class Context:
         """
         from espwire.cli.ports import find_target
 
+        if (self.get("port") or "").lower().startswith("labgrid:"):
+            return self._hold_place().url
         target = find_target(
             self.get("port"),
             filters=self.get("port_filter"),
@@ -316,6 +320,25 @@ class Context:
         if self.get("port") is None and not isinstance(target, str):
             self.options["port"] = target.identity.path
         return target
+
+    def _hold_place(self) -> HeldPlace:
+        """The place that ``--port`` names, acquired until the end of the run."""
+        if self._place is None:
+            from espwire.transport.place import HeldPlace
+
+            self._place = HeldPlace(self.get("port"))
+        return self._place
+
+    @property
+    def place_name(self) -> str:
+        """The URL of the place that is held; empty: none is."""
+        return self.get("port") if self._place is not None else ""
+
+    def release_place(self) -> None:
+        """Release the place of ``labgrid://PLACE``, if there is one."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.release()
 
     @contextmanager
     def device(

@@ -195,6 +195,7 @@ def main(arguments: Sequence[str], context: Context | None = None) -> int:
         pass
     finally:
         context.stop_drawing()  # restores the cursor
+        context.release_place()
     from espwire.cli.failures import report_failure
     from espwire.errors import Cancelled
 

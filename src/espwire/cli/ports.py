@@ -57,12 +57,22 @@ def split_ports(text: str) -> tuple[str, ...]:
     return tuple(ports)
 
 
+def hide_token(port: str) -> str:
+    """A port's name for output, without the token of an ``espwire://`` URL.
+
+    >>> hide_token("espwire://lab-pc:2217?token=0123456789abcdef")
+    'espwire://lab-pc:2217?token=***'
+    """
+    return re.sub(r"([?&]token=)[^&]*", r"\1***", port) if "token=" in port else port
+
+
 def plain_name(port: str) -> str:
     """A port's name as part of a file name.
 
     >>> [plain_name(port) for port in ("/dev/ttyUSB0", "COM3", "socket://10.0.0.7:4000")]
     ['ttyUSB0', 'COM3', 'socket-10.0.0.7-4000']
     """
+    port = hide_token(port)
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", port.removeprefix("/dev/")).strip("-.")
     return plain[-MAX_NAME:] or "port"
 

@@ -117,7 +117,8 @@ def load_ram(
 
     :param policy: its consents may allow the RAM that the ROM uses itself (``rom-ram``)
     :raises ImageError: not an image, a damaged image, or an image for another chip or for flash
-    :raises SafetyStop: a segment overlaps the ROM's own RAM
+    :raises SafetyStop: a segment overlaps the ROM's own RAM (``rom-ram``), or that of our stub, which is running
+        (``stub-ram``)
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
     :raises NoReply, CommandFailed: a block failed too often, or the start was refused
     """
@@ -125,6 +126,7 @@ def load_ram(
     image = parse_program(chip, data)
     revision = device.revision if device.revision_known else None
     stop_if_fatal(find_rom_ram_problems(chip, image, revision), policy or Policy(), code="rom-ram")
+    stop_if_fatal(find_stub_ram_problems(device, image), Policy(), code="stub-ram")
     segments = [segment for segment in image.segments if segment.data]
     total, began, before = sum(len(segment.data) for segment in segments), device.transport.now(), 0
     report = track(report, device.transport.now)
@@ -190,6 +192,21 @@ def find_rom_ram_problems(chip: Chip, image: Image, revision: int | None) -> tup
                 )
                 findings.append(Finding("rom-ram", text, fatal=True, consent="rom-ram"))
     return tuple(findings)
+
+
+def find_stub_ram_problems(device: Device, image: Image) -> tuple[Finding, ...]:
+    """The findings for segments over the stub that would load them."""
+    return tuple(
+        Finding(
+            "stub-ram",
+            f"the segment for {segment.address:#010x} overlaps the running stub, {start:#010x} to {end:#010x};"
+            " connect without the stub (stub=False)",
+            fatal=True,
+        )
+        for segment in image.segments
+        for start, end in device.backend.limits.ram
+        if segment.data and segment.address < end and segment.end > start
+    )
 
 
 def find_rom_ram(chip: Chip, revision: int | None, longest: int) -> tuple[tuple[int, int], ...]:

@@ -20,12 +20,13 @@ FUNCTION, UNTYPED = 2, 0  # types of symbols
 UNPACKED_LIMIT = 512 * 0x100000  # bytes of one compressed section
 
 
-class Symbol(NamedTuple):
-    """A function by the linker's table; ``size`` 0: not known, as for assembly code."""
+class SymbolTable(NamedTuple):
+    """Where the table of symbols is; ``code``: numbers of executable sections."""
 
-    address: int
-    size: int
-    name: str
+    offset: int
+    length: int
+    strings: int
+    code: frozenset[int]
 
 
 class DebugFile(NamedTuple):
@@ -33,7 +34,7 @@ class DebugFile(NamedTuple):
 
     code: tuple[tuple[int, int], ...]
     debug: dict[str, bytes]
-    symbols: tuple[Symbol, ...]
+    symbols: SymbolTable | None
     machine: int
 
 
@@ -60,19 +61,19 @@ def _read(data: bytes) -> DebugFile:
     names = rows[names_at][4] if count else 0
     code: list[tuple[int, int]] = []
     debug: dict[str, bytes] = {}
-    symbols: tuple[Symbol, ...] = ()
+    symbols: SymbolTable | None = None
     for row in rows:
         _, kind, flags, address, offset, length, link = row[:7]
         if flags & EXECUTABLE and length:
             code.append((address, address + length))
         if kind == NOBITS:
             continue
-        name = _text(data, names + row[0])
+        name = read_name(data, names + row[0])
         if name.startswith(".debug_"):
             debug[name[1:]] = _contents(data[offset : offset + length], flags)
         elif kind == SYMTAB:
-            executable = {n for n, other in enumerate(rows) if other[2] & EXECUTABLE}
-            symbols = _read_symbols(data, offset, length, rows[link][4], executable)
+            executable = frozenset(n for n, other in enumerate(rows) if other[2] & EXECUTABLE)
+            symbols = SymbolTable(offset, length, rows[link][4], executable)
     return DebugFile(tuple(sorted(code)), debug, symbols, int.from_bytes(data[18:20], "little"))
 
 
@@ -88,20 +89,21 @@ def _contents(data: bytes, flags: int) -> bytes:
     return zlib.decompressobj().decompress(data[12:], size)
 
 
-def _text(data: bytes, offset: int) -> str:
+def read_name(data: bytes, offset: int) -> str:
+    """A name in a table of strings, at most ``MAX_NAME`` long."""
     end = data.find(b"\0", offset, offset + MAX_NAME)
     return data[offset : end if end >= 0 else offset + MAX_NAME].decode("utf-8", "replace")
 
 
-def _read_symbols(
-    data: bytes, offset: int, length: int, strings: int, code: set[int]
-) -> tuple[Symbol, ...]:
-    """Functions, and labels of assembly code, which have no type, by address. ``code``: numbers of executable sections."""
-    table = data[offset : offset + length // 16 * 16]
-    found = []
-    for name, value, size, info, _, section in struct.iter_unpack("<3I2BH", table):
-        if value and (info & 15 == FUNCTION or (info & 15 == UNTYPED and section in code)):
-            found.append((value, size, name))
-    return tuple(
-        Symbol(value, size, _text(data, strings + name)) for value, size, name in sorted(found)
+def read_symbols(data: bytes, table: SymbolTable) -> list[tuple[int, int, int]]:
+    """Functions, and labels of assembly code, which have no type: address, size (0: not known), offset of the name.
+
+    Ordered by address. Names are not read: a file may have half a million labels.
+    """
+    rows = data[table.offset : table.offset + table.length // 16 * 16]
+    code, strings = table.code, table.strings
+    return sorted(
+        (value, size, strings + name)
+        for name, value, size, info, _, section in struct.iter_unpack("<3I2BH", rows)
+        if value and (info & 15 == FUNCTION or (info & 15 == UNTYPED and section in code))
     )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from espwire.errors import ElfError, FileError
 from espwire.files import naming_errors, read_file
-from espwire.symbols.debug_sections import DebugFile, Symbol, read_debug_file
+from espwire.symbols.debug_sections import DebugFile, read_debug_file, read_name, read_symbols
 from espwire.symbols.dwarf import COMP_DIR, NAME, STMT_LIST, Unit
 from espwire.symbols.functions import Call, FunctionTable
 from espwire.symbols.lines import LineTable
@@ -23,6 +23,7 @@ from espwire.symbols.unwind import CFA_REGISTER, find_entry, step_out
 ELF_LIMIT = 1024 * 0x100000
 KEPT_UNITS = 64  # in memory at once
 MAX_FRAMES = 64  # of a stack
+LABELS = (".L", "$")  # of the compiler, inside of functions
 NEAR = 8  # entries of the index looked at before an address
 DAMAGED = (ElfError, struct.error, IndexError, KeyError, ValueError, OverflowError)
 RISCV = 0xF3
@@ -189,10 +190,8 @@ class SymbolFile:
         if found and found[-1].function:
             return found
         file, line = (found[-1].file, found[-1].line) if found else ("", 0)
-        symbol = self._find_symbol(address, inside=not file)
-        if symbol is None:
-            return found
-        return (Frame(symbol.name, file, line),)
+        name = self._find_symbol(address, inside=not file)
+        return (Frame(name, file, line),) if name else found
 
     def _find_frames(self, address: int) -> tuple[Frame, ...]:
         """
@@ -228,12 +227,17 @@ class SymbolFile:
             self._tables.move_to_end(offset)
         return known
 
-    def _find_symbol(self, address: int, *, inside: bool) -> Symbol | None:
-        """The last symbol up to ``address``. ``inside``: its size must include the address."""
-        symbols = self._file.symbols
-        at = bisect_right(symbols, (address, 0xFFFFFFFF, "")) - 1
-        if at < 0:
-            return None
-        symbol = symbols[at]
-        fits = address < symbol.address + symbol.size or not symbol.size
-        return symbol if fits or not inside else None
+    @cached_property
+    def _symbols(self) -> list[tuple[int, int, int]]:
+        table = self._file.symbols
+        return [] if table is None else read_symbols(self._data, table)
+
+    def _find_symbol(self, address: int, *, inside: bool) -> str:
+        """The name of the last symbol up to ``address``. ``inside``: its size must include the address."""
+        at = bisect_right(self._symbols, (address, 0xFFFFFFFF, 0)) - 1
+        for start, size, name_at in reversed(self._symbols[max(0, at - NEAR) : at + 1]):
+            name = read_name(self._data, name_at)
+            if not name or name.startswith(LABELS):
+                continue
+            return name if address < start + size or not size or not inside else ""
+        return ""

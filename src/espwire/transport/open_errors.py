@@ -40,6 +40,26 @@ PROC = Path("/proc")
 NAME_LIMIT = 64
 
 
+@contextlib.contextmanager
+def naming_pyserial() -> Iterator[None]:
+    """Turn a failing import of pyserial into an error with the repair.
+
+    pyserial and pyserial-labgrid have the same files, so that uninstalling either of them breaks the other; the package
+    ``serial`` of another project has the same name.
+
+    :raises TransportError: code ``pyserial-broken``
+    """
+    try:
+        yield
+    except (ImportError, AttributeError) as error:
+        raise TransportError(
+            f"the installation of pyserial is damaged: {error}",
+            hint="Repair it with `pip install --force-reinstall --no-deps pyserial`"
+            " (pyserial-labgrid, if you use labgrid).",
+            code="pyserial-broken",
+        ) from None
+
+
 def open_error(name: str, error: OSError, *, posix: bool = POSIX) -> TransportError:
     """The error to raise when the system cannot open the port ``name``.
 

@@ -76,7 +76,10 @@ class Port(Protocol):
 
 def list_system_ports() -> tuple[PortIdentity, ...]:
     """The operating system's ports, by pyserial. Opens none."""
-    from serial.tools import list_ports as system
+    from espwire.transport.open_errors import naming_pyserial
+
+    with naming_pyserial():
+        from serial.tools import list_ports as system
 
     return tuple(
         PortIdentity(

@@ -22,7 +22,7 @@ from espwire.errors import PortNotFound, TransportError, TransportLost
 from espwire.streams import wait_ready
 from espwire.transport import telnet
 from espwire.transport.base import CancelToken, TransportInfo, TransportKind
-from espwire.transport.open_errors import open_error
+from espwire.transport.open_errors import naming_pyserial, open_error
 
 if TYPE_CHECKING:
     import serial
@@ -276,8 +276,10 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _open_port(name: str, baud: int) -> serial.Serial:
-    import serial
+    with naming_pyserial():
+        import serial
 
+        serial.Serial  # noqa: B018  another package of this name lacks it
     try:
         # lines keep pyserial's defaults here: changing one after the other would pulse the chip's reset
         return serial.Serial(

@@ -5,7 +5,10 @@ from __future__ import annotations
 from espwire.errors import UsageError
 from espwire.transport.base import CancelToken, Transport
 
-KINDS = "a device path (/dev/ttyUSB0, COM3), socket://host:port, rfc2217://host:port, espwire://host:port or virtual:chip"
+KINDS = (
+    "a device path (/dev/ttyUSB0, COM3), socket://host:port, rfc2217://host:port, espwire://host:port,"
+    " labgrid://place or virtual:chip"
+)
 
 
 def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None = None) -> Transport:
@@ -47,7 +50,20 @@ def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None =
             from espwire.transport.remote import open_remote
 
             return open_remote(url, baud, cancel)
+        case "labgrid":
+            return _open_place(url, baud, cancel)
     raise UsageError(f"unknown kind of port {scheme!r}", hint=f"Use {KINDS}.", code="bad-port")
+
+
+def _open_place(url: str, baud: int, cancel: CancelToken) -> Transport:
+    from espwire.transport.place import HeldPlace, PlaceTransport
+
+    held = HeldPlace(url, cancel)
+    try:
+        return PlaceTransport(url, held, open_transport(held.url, baud=baud, cancel=cancel))
+    except BaseException:
+        held.release()
+        raise
 
 
 def is_device_name(url: str) -> bool:

@@ -228,3 +228,25 @@ def test_a_server_gets_bytes_and_requests_in_their_order_however_they_are_cut():
         assert events.index(b"c") == events.index(requests[0]) + 1
         assert decoder.accepted
         assert bytes((telnet.IAC, telnet.DO, telnet.COM_PORT)) in decoder.replies
+
+
+def test_a_server_that_does_not_answer_is_reported_once(pair):
+    transport, theirs, _ = pair
+    theirs.send(DO_COM_PORT + answer(telnet.SET_BAUD, (115200).to_bytes(4, "big")))
+    transport.greet(115200)
+    assert transport.info.warning == (
+        "the server does not answer line changes and PURGE; continuing without"
+    )
+    waited = transport.now()
+    transport.set_lines(dtr=True, rts=True)
+    transport.discard_input()
+    assert transport.now() == waited
+
+
+def test_an_unreachable_local_address_mentions_containers():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(TransportError) as caught:
+        open_transport(f"rfc2217://127.0.0.1:{port}")
+    assert f"127.0.0.1:{port}" in str(caught.value)
+    assert "host.docker.internal" in caught.value.hint

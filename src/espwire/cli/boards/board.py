@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from espwire.cli.failures import EXIT_BUG
+from espwire.cli.ports import hide_token
 from espwire.cli.render import DONE, VERBS, describe_pace
 from espwire.errors import Cancelled
 from espwire.events import (
@@ -61,7 +62,8 @@ class Board:
     """One board and its run."""
 
     def __init__(self, port: str, log: Log) -> None:
-        self.port, self.log = port, log
+        self.port, self.log = hide_token(port), log
+        self._target = port
         self.state, self.step, self.percent = State.WAITING, "waiting", 0.0
         self.chip = self.mac = self.pace = ""
         self.result: Result | None = None
@@ -85,7 +87,7 @@ class Board:
         self.state, self.step, self._started = State.RUNNING, "starting", time.monotonic()
         path = "\n".join(sys.path)
         process = subprocess.Popen(
-            [sys.executable, "-c", START, path, self.port, *line],
+            [sys.executable, "-c", START, path, self._target, *line],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.log.descriptor,

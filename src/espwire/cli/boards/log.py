@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from espwire.cli.output import Output, printable
-from espwire.cli.ports import plain_name
+from espwire.cli.ports import hide_token, plain_name
 from espwire.cli.render import Plain
 from espwire.errors import FileError
 from espwire.events import Error, Event
@@ -47,7 +47,7 @@ class Log:
             self.path, self._file = _create(folder, plain_name(port))
         self._output = _Stamped(self._file)
         self._lines = Plain(self._output, verbose=True)
-        self.line(f"port {port}")
+        self.line(f"port {hide_token(port)}")
 
     @property
     def descriptor(self) -> int:

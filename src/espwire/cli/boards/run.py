@@ -48,12 +48,19 @@ def run_boards(context: Context, command: str, boards: Boards, options: Mapping[
     """
     _check_command(context, command, boards, options)
     watch = bool(context.options.get("watch"))
-    port = context.get("port")
-    if port is not None and context.options.get("all_boards"):
+    every, place = context.options.get("all_boards"), context.options.get("place")
+    port = context.get("port") if place is None else context.options.get("port")
+    if port is not None and every:
         raise UsageError("--all and --port exclude each other", hint="Use only one of them.")
+    if place is not None and (port is not None or watch or every):
+        raise UsageError("--place excludes --port, --all and --watch", hint="Leave them out.")
     context.options["port"] = ""  # the run's own events are not about one port
     names = list(resolve_ports(context, port)) if port is not None else []
-    ports = names if not context.options.get("all_boards") or watch else choose_all(context)
+    ports = names if not every or watch else choose_all(context)
+    if place is not None:
+        from espwire.transport.place import list_places
+
+        ports = list_places(place)
     if watch:
         check_watched(names)
     folder = open_folder(context.get("log_dir"), not context.get("no_state"))
@@ -71,7 +78,7 @@ def run_boards(context: Context, command: str, boards: Boards, options: Mapping[
     fleet = Fleet(
         context.line, display, folder, limit=context.get("limit"), stagger=context.get("stagger")
     )
-    connected_too = bool(names or context.options.get("all_boards"))
+    connected_too = bool(names or every)
     stopped = False
     try:
         for name in ports if look is None else ():

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,12 +60,16 @@ def _open_log(name: str) -> Iterator[Callable[[int], bytes]]:
     """
     :raises FileError: it cannot be read
     """
-    with naming_errors("read", name):
-        if name == "-":
-            yield partial(os.read, sys.stdin.fileno())
-            return
-        with open(name, "rb") as file:
-            yield file.read
+    with ExitStack() as stack:
+        with naming_errors("read", name):
+            file = None if name == "-" else stack.enter_context(open(name, "rb"))
+        descriptor = sys.stdin.fileno() if file is None else file.fileno()
+
+        def read(size: int) -> bytes:
+            with naming_errors("read", name):
+                return os.read(descriptor, size)
+
+        yield read
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def job(
 
     def work(device: Device) -> None:
         context.program_started = False
-        run.row["port"] = device.transport.info.name
+        run.row["port"] = context.place_name or device.transport.info.name
         run.work(device)
         context.program_started = run.leaves_application and not dry_run
 

@@ -47,6 +47,7 @@ class FlashLimits:
     opening request and of replies. ``receives_ahead``: data is received while earlier data is being programmed.
     ``masks_frames``: the data is changed so that it needs few escapes, which are not counted before.
     ``cpu_hz``: the chip's clock, 0: unknown. ``lzma``: the form of LZMA streams that it can decompress.
+    ``ram``: half-open ranges of RAM that it occupies, as far as it does not belong to the ROM.
     """
 
     loader: str
@@ -71,6 +72,7 @@ class FlashLimits:
     masks_frames: bool = False
     cpu_hz: int = 0
     lzma: LzmaForm | None = None
+    ram: tuple[tuple[int, int], ...] = ()
 
     @property
     def reach(self) -> int:

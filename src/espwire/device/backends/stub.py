@@ -159,6 +159,7 @@ class StubBackend:
             masks_frames=_masks_frames(loader),
             cpu_hz=self._find_cpu_hz(),
             lzma=_find_lzma_form(loader),
+            ram=_find_ram(self.chip),
         )
 
     def _find_cpu_hz(self) -> int:
@@ -740,6 +741,17 @@ def _masks_frames(loader: Loader) -> bool:
     """Where bytes on the line take longer than the search for a mask."""
     features = _find_capabilities(loader).features
     return Feature.MASK in features and loader.transport.info.can_change_baud
+
+
+def _find_ram(chip: Chip) -> tuple[tuple[int, int], ...]:
+    """The RAM of our stub, in all its forms for this chip."""
+    own = chip.stub.own
+    rooms = () if own is None else (own,) if own.older is None else (own, own.older)
+    return tuple(
+        bounds
+        for room in rooms
+        for bounds in ((room.code_start, room.code_end), (room.data_start, room.data_end))
+    )
 
 
 def _find_lzma_form(loader: Loader) -> LzmaForm | None:
