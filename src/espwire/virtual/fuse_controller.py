@@ -185,8 +185,7 @@ class FuseController:
         burns, self._burning = self._burning, []
         for block, raw in burns:
             data, right = self._decode(block, raw)
-            full = FuseState(self.data.id, self.store.burned)
-            coding = full.scheme(block)
+            coding = FuseState(self.data.id, self.store.burned).scheme(block)
             kept = sum(
                 1 << i for i in range(raw.bit_length()) if raw >> i & 1 and self._lasts(share)
             )
@@ -194,12 +193,12 @@ class FuseController:
                 self._burn(block, kept & ((1 << block.bits) - 1))
                 continue
             wrong = self._count_wrong_bytes(raw, kept)
-            if not wrong or (wrong <= CORRECTABLE and right and coding == "reed_solomon"):
-                self._burn(block, raw)
-            else:
+            corrected = wrong <= CORRECTABLE and right and coding == "reed_solomon"
+            if wrong and not corrected:
                 part, _ = self._decode(block, kept)
                 self._burn_wrong(block, part, data)
                 continue
+            self._burn(block, raw)
             if wrong and self.store.burned[block.id] == data:
                 self.store.set_error(block, wrong)
 
