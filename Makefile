@@ -33,7 +33,7 @@ help:
 	@echo "make clients   install programs that import esptool, for the tests, in .venv-clients"
 	@echo "make lab       run the tests with a labgrid coordinator and exporters, in .venv-lab"
 	@echo "make soak      run the full-size fault and fuzz tests (hours)"
-	@echo "make dist      build the wheels, the source archives and espwire.pyz"
+	@echo "make dist      build the wheels, the source archives, espwire.pyz and the web page"
 	@echo "make web       build the web page in build/web (needs node and npm)"
 	@echo "make test-web  test the web page in Chromium, after \`make web\`"
 	@echo "make site      build the documentation site in build/site"
@@ -123,7 +123,7 @@ $(LAB)/.installed: pyproject.toml
 	@$(LAB)/bin/python -m pip --disable-pip-version-check --quiet --no-input install pyserial-labgrid
 	@touch $@
 
-# what a release consists of: wheels, source archives, espwire.pyz
+# what a release consists of: wheels, source archives, espwire.pyz, the web page
 dist: $(STAMP)
 	@$(BIN)/python tools/make_dist.py
 

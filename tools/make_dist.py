@@ -1,4 +1,5 @@
-"""Builds what a release consists of into dist/: wheels and source archives of espwire and espwire-compat, and espwire.pyz.
+"""Builds what a release consists of into dist/: wheels and source archives of espwire and espwire-compat, espwire.pyz,
+and the web page (where there is npm).
 
 espwire.pyz is one file that any Python from 3.11 on runs, without pip: espwire with the packages that it needs, as far as
 these are pure Python (`deflate` is not; zlib does its work). SHA256SUMS lists all files.
@@ -77,6 +78,17 @@ def build_archive() -> Path:
     return file
 
 
+def add_web_page() -> None:
+    """The archive that `espwire web` serves."""
+    if shutil.which("npm") is None:
+        print("there is no npm here: the web page is left out")
+        return
+    import make_web
+
+    make_web.main()
+    shutil.copy(make_web.ARCHIVE, DIST)
+
+
 def write_sums() -> None:
     """SHA256SUMS, as `sha256sum --check` reads it."""
     lines = [
@@ -96,6 +108,7 @@ def main() -> None:
     build_packages()
     install_packages()
     build_archive()
+    add_web_page()
     write_sums()
     for path in sorted(DIST.iterdir()):
         print(f"{path.stat().st_size:>10,}  {path.name}")

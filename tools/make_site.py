@@ -16,6 +16,14 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, SITE = ROOT / "build/site-source", ROOT / "build/site"
+WEB = ROOT / "build/web"
+TRIAL = """# Try it now
+
+The page runs espwire in your browser. Choose **Use this chip**, then flash the example.
+<a href="../web/index.html" target="_blank">Open it in a window of its own.</a>
+
+<iframe src="../web/index.html" title="espwire in the browser" allow="serial" width="100%" height="900"></iframe>
+"""
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "compat/README.md")
 LINK = re.compile(r"^\* \[([^]]+)\]\(([a-z0-9-]+\.md)\)", re.MULTILINE)
 PUBLIC = re.compile(r"^from (espwire[\w.]*) import (\w+)", re.MULTILINE)
@@ -55,11 +63,12 @@ def read_guide() -> list[str | dict[str, str]]:
     return ["docs/guide/README.md", *pages]
 
 
-def write_configuration(reference: list[dict[str, str]]) -> Path:
+def write_configuration(reference: list[dict[str, str]], trial: list[dict[str, str]]) -> Path:
     """mkdocs.yml with the whole navigation."""
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     config["nav"] = [
         {"Home": "README.md"},
+        *trial,
         {"Guide": read_guide()},
         {
             "Reference": [
@@ -90,13 +99,29 @@ def write_configuration(reference: list[dict[str, str]]) -> Path:
     return path
 
 
+def write_trial() -> list[dict[str, str]]:
+    """The page "Try it now", which shows the web page; nothing if `make web` has not built that."""
+    if not (WEB / "index.html").is_file():
+        print("`make web` has not built the web page: the site is built without it")
+        return []
+    (SOURCE / "try.md").write_text(TRIAL, encoding="utf-8")
+    return [{"Try it now": "try.md"}]
+
+
 def main() -> int:
     """Build the site; the exit code is that of mkdocs."""
     copy_pages()
-    config = write_configuration(write_reference())
-    return subprocess.run(
+    trial = write_trial()
+    config = write_configuration(write_reference(), trial)
+    code = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config], check=False
     ).returncode
+    if trial and not code:
+        shutil.copytree(WEB, SITE / "web", dirs_exist_ok=True)
+        page = SITE / "web/index.html"
+        guide = '<meta name="guide" content="../docs/guide/">\n<title>'
+        page.write_text(page.read_text("utf-8").replace("<title>", guide), encoding="utf-8")
+    return code
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import { SerialPorts, findObstacle } from "./serial.mjs";
 
 const VERBS = { write: "Writing", erase: "Erasing", verify: "Verifying", read: "Reading" };
 const MOST_LINES = 5000; // of log and console
+const began = performance.now();
 const serial = new SerialPorts();
 const engine = new Engine(serial);
 let board = null; // {port, name, chip, number, options}
@@ -32,11 +33,10 @@ function showError(error) {
   );
 }
 
-/** The guide is next to the page on the documentation site, and named elsewhere. */
+/** A section of the guide: of the documentation site if the page belongs to it, else of the text that comes with the page. */
 function guideAddress(link) {
-  const [file, section] = link.split("#");
-  const base = document.querySelector('meta[name="guide"]')?.content ?? "guide/";
-  return new URL(`${base}${file.replace(/\.md$/, ".html")}${section ? `#${section}` : ""}`, location.href).href;
+  const site = document.querySelector('meta[name="guide"]')?.content;
+  return new URL(site ? site + link.replace(/\.md/, "/") : `guide/${link}`, location.href).href;
 }
 
 function addLine(target, text, kind = "") {
@@ -431,7 +431,8 @@ async function start() {
     );
     find("version").textContent = started.version;
     state.textContent = "Ready.";
-    document.body.dataset.ready = JSON.stringify({ python: started.python, espwire: started.espwire });
+    const usable = performance.now() - began;
+    document.body.dataset.ready = JSON.stringify({ python: started.python, espwire: started.espwire, usable });
     update();
   } catch (error) {
     state.textContent = "";

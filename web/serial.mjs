@@ -71,17 +71,23 @@ export class SerialPorts extends EventTarget {
     }
   }
 
+  /** The port of a number; null if it is away, which the page shows. */
+  async #find(number) {
+    const port = this.#ports.get(number);
+    if (!port || port.connected !== false) return port ?? null;
+    const again = await this.#findAgain(number, port);
+    if (!again) this.dispatchEvent(new CustomEvent("away", { detail: { number } }));
+    return again;
+  }
+
+  async do_find(text) {
+    return (await this.#find(Number(text))) ? ok() : missing();
+  }
+
   async do_open(text, baud) {
     const number = Number(text);
-    let port = this.#ports.get(number);
+    const port = await this.#find(number);
     if (!port) return missing();
-    if (port.connected === false) {
-      port = await this.#findAgain(number, port);
-      if (!port) {
-        this.dispatchEvent(new CustomEvent("away", { detail: { number } }));
-        return missing();
-      }
-    }
     if (this.#open?.port === port && !this.#open.lost) {
       if (this.#open.baud !== baud) await this.#reopen(baud, false, false);
       return ok(this.#ids(port));

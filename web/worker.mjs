@@ -62,14 +62,14 @@ const browser = {
 async function start() {
   const began = performance.now();
   const here = new URL("./", import.meta.url);
-  const archive = fetch(new URL("espwire.tar.gz", here)).then((reply) => {
-    if (!reply.ok) throw new Error(`espwire.tar.gz: ${reply.status}`);
+  const archive = fetch(new URL("espwire.tar.xz", here)).then((reply) => {
+    if (!reply.ok) throw new Error(`espwire.tar.xz: ${reply.status}`);
     return reply.arrayBuffer();
   });
   const pyodide = await loadPyodide({ indexURL: new URL("pyodide/", here).href });
   const python = performance.now();
   pyodide.registerJsModule("espwire_browser", browser);
-  pyodide.unpackArchive(await archive, "gztar", { extractDir: "/espwire" });
+  pyodide.unpackArchive(await archive, "xztar", { extractDir: "/espwire" });
   pyodide.runPython("import sys; sys.path.append('/espwire')");
   pyodide.FS.mkdir("/boards");
   const engine = pyodide.pyimport("espwire.web.engine");

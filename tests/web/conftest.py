@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from espwire._version import __version__
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -37,8 +39,9 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def address(chromium: str) -> Iterator[str]:
-    """The address that `espwire web` prints."""
-    command = [sys.executable, "-m", "espwire", "--json", "web", "--no-browser"]
+    """The address that `espwire web` prints, which serves the archive of the release."""
+    archive = ROOT / f"build/espwire-web-{__version__}.zip"
+    command = [sys.executable, "-m", "espwire", "--json", "web", str(archive), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout is not None
         yield json.loads(server.stdout.readline())["data"]["address"]

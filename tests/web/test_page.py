@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import urllib.request
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -262,3 +263,12 @@ def test_axe_finds_no_serious_violation(page: Page, scheme: Any, width: int) -> 
         serious = [each for each in found if each["impact"] in ("serious", "critical")]
         assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == []
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_the_first_visit_transfers_10_megabytes_at_most(observed: Observed, address: str) -> None:
+    total = 0
+    for url in sorted({url for url in observed.requests if url.startswith(address)}):
+        request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
+        with urllib.request.urlopen(request) as reply:
+            total += len(reply.read())
+    assert 8_000_000 < total <= 10_000_000

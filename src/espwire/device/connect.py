@@ -198,6 +198,10 @@ def _open(
     report: Report,
 ) -> tuple[Transport, PortTracker]:
     """The open transport and the tracker of its port."""
+    if isinstance(port, str) and port.startswith("webserial:"):
+        from espwire.transport.webserial_port import WebSerialPort
+
+        port = WebSerialPort(port)
     if isinstance(port, str):
         if port.startswith("virtual:") or "://" in port:
             transport = _open_url(port, baud, settings.retry.open_attempts, cancel)

@@ -32,7 +32,6 @@ from espwire.errors import (
 from espwire.transport.base import CancelToken, TransportInfo
 from espwire.transport.serial import kind_of
 
-SCHEME = "webserial:"
 PAUSE_S = 0.05  # between two looks at the page's messages
 SLICE_S = 0.25  # one wait for data; after it the cancel token is checked
 DRAIN_S = 0.02  # of a USB bridge's own buffer, which Web Serial cannot query

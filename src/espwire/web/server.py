@@ -26,11 +26,12 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".mjs": "text/javascript; charset=utf-8",
     ".json": "application/json",
+    ".md": "text/plain; charset=utf-8",
     ".wasm": "application/wasm",
     ".svg": "image/svg+xml",
     ".zip": "application/zip",
 }
-PACKED = (".zip", ".gz", ".bin")  # compressing them again gains nothing
+PACKED = (".zip", ".xz", ".bin")  # compressing them again gains nothing
 POLICY = "; ".join(
     (
         "default-src 'none'",
