@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from espwire.efuse.check import CORRECTABLE
 from espwire.efuse.coding import (
     CHUNK,
     CODED_CHUNK,
@@ -29,7 +30,6 @@ from espwire.errors import DeviceError, Unsupported
 PROGRAM_S = 0.01  # a burn of one block
 READ_S = 0.0005
 WORD = 0xFFFFFFFF
-CORRECTABLE = RS_PARITY // 2  # wrong bytes of a Reed-Solomon block
 Burn = tuple[Block, int]  # a block, and the words in its program registers as one number
 
 
@@ -210,7 +210,7 @@ class FuseController:
             self.store.copy().program(block, data)
         except DeviceError:
             return
-        self.store.burned[block.id] = before | part & ~self.store.find_protected(block)
+        self.store.burned[block.id] = before | part & ~self.store.read_burned().locked_mask(block)
         self.store.set_error(block, CORRECTABLE + 1)
 
     def _lasts(self, share: float) -> bool:
