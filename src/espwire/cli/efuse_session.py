@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from espwire.cli.efuse_options import efuse_options
-from espwire.errors import UsageError
+from espwire.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
     from espwire.efuse.wire import DeviceStore
 
 DEFAULT_VIRTUAL_CHIP = "esp32"
+
+
+def _require_new_file(path: str | None) -> None:
+    """Refuse to replace a file by the eFuses of a token.
+
+    :raises FileError: code ``file-exists``
+    """
+    if path is not None and os.path.lexists(path):
+        raise FileError(
+            f"{path!r} exists, and --token would replace it",
+            hint="Choose a new file, or omit --token to use this one.",
+            code="file-exists",
+        )
 
 
 class ReadCommand(NamedTuple):
@@ -113,9 +126,9 @@ class Session:
         if token is not None and token.chip != chip_id:
             raise UsageError(f"the token is of {token.chip}, not {chip_id}", hint="Omit --chip.")
         if token is not None:
+            _require_new_file(settings.path)
             store = store_from_token(token)
-            if settings.path is not None:
-                store.path = settings.path
+            store.path = settings.path
             return store
         if settings.path is not None:
             return open_file(settings.path, chip_id)
