@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,84 @@ def test_no_output_of_the_efuse_commands_replaces_a_key(
     assert run(*line.split()) == 8
     assert "[overwrite-key]" in capsys.readouterr().err
     assert Path("key").read_bytes() == key
+
+
+def edit_plan(**changes: object) -> None:
+    content = json.loads(Path("plan").read_text())
+    Path("plan").write_text(json.dumps(content | changes))
+
+
+def test_a_plan_without_its_states_does_not_count_as_burned(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("--plan", "plan", "burn-bit", "BLOCK3", "5") == 0
+    states = json.loads(Path("plan").read_text())["states"]
+    edit_plan(states=[known[:1] for known in states])
+    assert run("--do-not-confirm", "burn", "--plan", "plan") == 6
+    assert "[efuse-plan]" in capsys.readouterr().err
+    edit_plan(states=states)
+    assert run("--do-not-confirm", "burn", "--plan", "plan") == 0
+    assert burned(3) == 1 << 5
+    assert run("--do-not-confirm", "burn", "--plan", "plan") == 0
+    assert "already burned" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["burn-bit", "--help"], ["burn-bit", "BLOCK3", "5", "--help"]])
+def test_a_plan_that_only_prints_help_is_refused(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--plan", "plan", "burn-bit", "BLOCK3", "5") == 0
+    edit_plan(commands=[command])
+    capsys.readouterr()
+    assert run("--do-not-confirm", "burn", "--plan", "plan") == 2
+    assert capsys.readouterr().out == ""
+    assert not Path(FILE).exists() or not any(open_file(FILE, CHIP).burned)
+
+
+def test_a_plan_that_is_nested_too_deeply_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("plan").write_text("[" * 400_000)
+    assert run("--do-not-confirm", "burn", "--plan", "plan") == 6
+    assert "[efuse-plan]" in capsys.readouterr().err
+
+
+def test_a_plan_needs_the_value_of_a_counter(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--plan", "plan", "burn-efuse", "SECURE_VERSION") == 5
+    assert "[efuse-next-value]" in capsys.readouterr().err
+    assert run("--plan", "plan", "burn-efuse", "SECURE_VERSION", "1") == 0
+
+
+@pytest.mark.parametrize("bits", [256, 32])
+def test_a_plan_stores_no_key_that_is_given_for_a_custom_field(
+    bits: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("table").write_text(f"MINE, EFUSE_BLK4, 0, {bits}, text\n")
+    value = "0x" + "a5" * (bits // 8)
+    line = ["--extend-efuse-table", "table", "--plan", "plan", "burn-efuse", "MINE", value]
+    assert run(*line) == 5
+    output = capsys.readouterr()
+    assert "[efuse-typed-key]" in output.err
+    assert "a5a5" not in output.out
+    assert not Path("plan").exists()
+    Path("table").write_text("MINE, EFUSE_BLK3, 0, 32, text\n")
+    assert run(*line[:-1], "0xa5a5a5a5") == 0
+
+
+@pytest.mark.parametrize("block", ["EFUSE_BLK" + "9" * 5000, "EFUSE_BLK\u0663", "EFUSE_BLK99"])
+def test_a_custom_table_with_an_impossible_block_is_refused(
+    block: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("table").write_text(f"MINE, {block}, 0, 1, text\n", "utf-8")
+    assert run("--extend-efuse-table", "table", "summary") == 6
+    error = capsys.readouterr().err
+    assert "[efuse-table]" in error
+    assert len(error) < 300
+
+
+def test_an_error_of_one_block_is_not_reported_for_the_others() -> None:
+    from espwire.efuse.check import find_errors
+
+    for number in (1, 2, 3):
+        store = VirtualStore("esp32")
+        store.burned[0] |= 1 << store.read().layout.field("CODING_SCHEME").start
+        store.set_error(store.data.blocks[number], 1)
+        assert [error.block for error in find_errors(store.read())] == [number]

@@ -47,7 +47,7 @@ def read_plan(path: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_file(path, limit=LIMIT))
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _invalid(path, "it is not a plan of a burn")
