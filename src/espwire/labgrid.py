@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import attr
@@ -31,7 +31,8 @@ from espwire.flash.erase import erase_flash, erase_region
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_build, write_flash
 from espwire.image.build_dir import read_build
-from espwire.transport.base import Transport
+from espwire.transport.base import CancelToken, Transport
+from espwire.transport.place import open_patiently
 from espwire.transport.url import open_transport
 
 PORTS = {
@@ -65,6 +66,15 @@ def find_url(port: Any) -> str:
     return str(port.port)
 
 
+def open_port(port: Any) -> Transport:
+    """Open the port of a resource at its speed.
+
+    :raises ToolError: as ``find_url`` and ``open_transport``
+    """
+    url, token = find_url(port), CancelToken()
+    return open_patiently(lambda: open_transport(url, baud=port.speed, cancel=token), token)
+
+
 @target_factory.reg_driver
 @attr.s(eq=False)
 class EspwireDriver(Driver):
@@ -86,7 +96,10 @@ class EspwireDriver(Driver):
     @contextmanager
     def connect(self) -> Iterator[Device]:
         """The chip in its bootloader; at the end the application is started."""
-        with connect(find_url(self.port), chip=self.chip, baud=self.baud or "auto") as device:
+        with (
+            closing(open_port(self.port)) as transport,
+            connect(transport, chip=self.chip, baud=self.baud or "auto") as device,
+        ):
             yield device
             if device.transport.info.can_reset:
                 device.leave("hard-reset")
@@ -125,13 +138,17 @@ class EspwireDriver(Driver):
     @step()
     def reset(self) -> None:
         """Start the application."""
-        reset_chip(find_url(self.port))
+        with closing(open_port(self.port)) as transport:
+            reset_chip(transport)
 
     @Driver.check_active
     @contextmanager
     def console(self) -> Iterator[Console]:
         """Start the application and listen to it at the ``speed`` of the port."""
-        with connect(find_url(self.port), chip=self.chip, stub=False) as device:
+        with (
+            closing(open_port(self.port)) as transport,
+            connect(transport, chip=self.chip, stub=False) as device,
+        ):
             received = device.start_application(self.port.speed)
             yield Console(device.transport, received)
 
@@ -149,7 +166,7 @@ class EspwireConsoleDriver(ConsoleExpectMixin, Driver, ConsoleProtocol):
 
     def on_activate(self) -> None:
         """Open the port."""
-        self.transport = open_transport(find_url(self.port), baud=self.port.speed)
+        self.transport = open_port(self.port)
 
     def on_deactivate(self) -> None:
         """Close the port."""

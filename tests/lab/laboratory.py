@@ -13,35 +13,31 @@ from pathlib import Path
 
 import yaml
 
+from espwire.serve.server import PortSource, ServeOptions, serve_ports
 from espwire.transport.base import CancelToken
 from espwire.transport.place_keeper import Session
-from espwire.virtual.config import parse_options
-from espwire.virtual.server import serve
+from espwire.virtual.live import LiveTransport
 
 BIN = Path(sys.executable).parent
 START_S = 60.0
 
 
 class Chip:
-    """A virtual chip behind an RFC 2217 server. ``port``: of TCP."""
+    """A virtual chip behind ``espwire serve-port``. ``port``: of TCP."""
 
     def __init__(self, url: str = "virtual:esp32c3?profile=instant&size=2MB") -> None:
         self._token, started = CancelToken(), threading.Event()
         self.port = 0
 
-        def announce(line: str) -> None:
-            self.port = int(line.rpartition(":")[2])
+        def announce(name: str, address: str) -> None:
+            self.port = int(address.rpartition(":")[2])
             started.set()
 
+        source = PortSource(url, lambda baud: LiveTransport(url, CancelToken()))
         self._thread = threading.Thread(
-            target=serve,
-            args=(parse_options(url),),
-            kwargs={
-                "tcp": ("127.0.0.1", 0),
-                "rfc2217": True,
-                "announce": announce,
-                "stop": self._token,
-            },
+            target=serve_ports,
+            args=([source], ServeOptions(first=0)),
+            kwargs={"announce": announce, "note": lambda text: None, "stop": self._token},
             daemon=True,
         )
         self._thread.start()

@@ -331,7 +331,7 @@ def test_the_controller_refuses_a_second_burn_of_coded_data(
     store.program(store.data.blocks[4], 0xF0)
     with pytest.raises(DeviceError, match="only once"):
         store.program(store.data.blocks[4], 0xFF)
-    monkeypatch.setattr("espwire.efuse.wire.is_used", lambda *_: False)
+    monkeypatch.setattr("espwire.efuse.wire.require_unused", lambda *_: None)
     store.program(store.data.blocks[4], 0xFF)
     assert fuses.burned[4] == 0xF0
 
@@ -341,7 +341,7 @@ def test_the_controller_refuses_a_second_burn_of_a_chunk_with_the_3_4_scheme(
 ) -> None:
     store, fuses = weak_store("esp32", "&coding_scheme=1")
     store.program(store.data.blocks[3], 0xF0)
-    monkeypatch.setattr("espwire.efuse.wire.is_used", lambda *_: False)
+    monkeypatch.setattr("espwire.efuse.wire.require_unused", lambda *_: None)
     store.program(store.data.blocks[3], 0xFF)
     assert fuses.burned[3] == 0xF0
     store.program(store.data.blocks[3], 0xFF << 48)  # another chunk

@@ -243,6 +243,10 @@ class Context:
         if "connect_attempts" in self.options:
             attempts = SETTINGS["connect_attempts"].parse(self.options["connect_attempts"])
             values["connect_attempts"] = Value(attempts, "--connect-attempts")
+        if self._place is not None:
+            from espwire.transport.place import OPEN_ATTEMPTS
+
+            values.setdefault("open_attempts", Value(OPEN_ATTEMPTS, "labgrid"))
         return build_settings(values)
 
     @cached_property

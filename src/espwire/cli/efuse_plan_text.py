@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from espwire.efuse.plan import BurnPlan, BurnStep, FieldChange
 from espwire.efuse.token import Token, build_token
+from espwire.errors import SafetyStop
 
 if TYPE_CHECKING:
-    from espwire.cli.output import Output
+    from espwire.cli.context import Context
 
 CONFIRM = "BURN"
 DONE = "Successful."
@@ -24,15 +25,21 @@ def draw_plan(plan: BurnPlan, *, sensitive: bool) -> str:
     lines = ["Plan of the burn:"]
     lines += [f"  {_draw_change(change, sensitive=sensitive)}" for change in plan.changes]
     lines.append("Order: " + ", ".join(f"BLOCK{step.block}" for step in plan.steps))
-    for title, names in (
-        ("No longer readable", plan.unreadable),
-        ("Write-protected for ever", plan.locked),
-        ("Final, because their block takes one burn", plan.final),
-    ):
-        if names:
-            lines += textwrap.wrap(f"{title}: {', '.join(names)}", WIDTH, subsequent_indent="    ")
+    for title, names in list_effects(plan):
+        text = f"{title.capitalize()}: {', '.join(names)}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ")
     lines.append("This cannot be undone.")
     return "\n".join(lines)
+
+
+def list_effects(plan: BurnPlan) -> list[tuple[str, tuple[str, ...]]]:
+    """What can never be undone: titles, and names of eFuses."""
+    effects = (
+        ("no longer readable", plan.unreadable),
+        ("write-protected for ever", plan.locked),
+        ("final, because their block takes one burn", plan.final),
+    )
+    return [(title, names) for title, names in effects if names]
 
 
 def _draw_change(change: FieldChange, *, sensitive: bool) -> str:
@@ -80,10 +87,28 @@ def draw_token(plan: BurnPlan) -> str:
     return build_token(token, [state.size(block) // 8 for block in state.data.blocks])
 
 
-def ask(output: Output, lines: Sequence[str] = ()) -> bool:
-    """Whether the user types BURN."""
-    output.line("\n".join([*lines, f"Type '{CONFIRM}' (all capitals) to continue."]))
-    stream = sys.stdin
-    if stream is None:
-        return False
-    return stream.readline().strip() == CONFIRM
+def confirm_burn(context: Context, lines: Sequence[str] = (), *, step: str = "") -> None:
+    """Have the user type BURN.
+
+    :param lines: printed before the request
+    :param step: of a guided plan, which continues with this step when it is run again
+    :raises SafetyStop: code ``efuse-not-confirmed``: something else was typed, or there is no input
+    """
+    context.stop_drawing()
+    context.output.line("\n".join([*lines, f"Type '{CONFIRM}' (all capitals) to continue."]))
+    if sys.stdin is None or sys.stdin.readline().strip() != CONFIRM:
+        raise _not_confirmed(step)
+
+
+def _not_confirmed(step: str) -> SafetyStop:
+    if step:
+        return SafetyStop(
+            f"not confirmed; nothing was burned in step {step}",
+            hint="Run the command again to continue with this step. Type BURN, or add --do-not-confirm.",
+            code="efuse-not-confirmed",
+        )
+    return SafetyStop(
+        "not confirmed; nothing was burned",
+        hint="Type BURN, or add --do-not-confirm.",
+        code="efuse-not-confirmed",
+    )

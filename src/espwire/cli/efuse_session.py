@@ -1,7 +1,7 @@
 """One run of eFuse commands: several may be on a line, and all burns among them are one.
 
-Each command's function returns a step. The session opens the eFuses, runs the steps that read, and burns what the others
-request; if something was burned, the steps that read run again.
+Each command's function returns an ``EfuseCommand``. The session opens the eFuses, runs the commands that read, and burns what
+the others request; if something was burned, the commands that read run again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 DEFAULT_VIRTUAL_CHIP = "esp32"
 
 
-class ReadStep(NamedTuple):
+class ReadCommand(NamedTuple):
     """A command that only reads."""
 
     run: Callable[[Session], None]
 
 
-class BurnStep(NamedTuple):
+class BurnCommand(NamedTuple):
     """A command that burns, and how its options change the report.
 
     :ivar collect: adds the command's changes to the planner
@@ -52,19 +52,19 @@ class BurnStep(NamedTuple):
     after: Callable[[FuseState], str] | None = None
 
 
-class PlanStep(NamedTuple):
+class PlanCommand(NamedTuple):
     """The command that burns the plan in the file of ``--plan``."""
 
 
-Step = ReadStep | BurnStep | PlanStep
-ParseCommand = Callable[[list[str]], Step]
+EfuseCommand = ReadCommand | BurnCommand | PlanCommand
+ParseCommand = Callable[[list[str]], EfuseCommand]
 
 
-def step(function: Callable[..., Step]) -> Callable[..., Step]:
+def efuse_command(function: Callable[..., EfuseCommand]) -> Callable[..., EfuseCommand]:
     """A command's function, with the options that all eFuse commands share."""
 
     @functools.wraps(function)
-    def wrapped(**values: Any) -> Step:
+    def wrapped(**values: Any) -> EfuseCommand:
         return function(**values)
 
     return efuse_options(wrapped)
@@ -74,7 +74,7 @@ class Session:
     """The eFuses of this run.
 
     :ivar settings: options of the eFuse commands
-    :param parse_command: turns a command of a plan into a step
+    :param parse_command: parses a command of a plan
     """
 
     def __init__(
@@ -188,13 +188,13 @@ class Session:
         recover(self.store)
         self.reread()
 
-    def run(self, commands: list[list[str]], steps: list[Step]) -> None:
-        """Run all steps. ``commands``: the words that they were parsed from.
+    def run(self, lines: list[list[str]], commands: list[EfuseCommand]) -> None:
+        """Run all commands. ``lines``: the words that they were parsed from.
 
         :raises ToolError: one fails; nothing is burned if that is found before the burn
         """
         with self._resources:
-            self._run(commands, steps)
+            self._run(lines, commands)
             path = self.settings.path
             if path is not None and (self.settings.token or not os.path.exists(path)):
                 self._save_new_file()
@@ -206,27 +206,27 @@ class Session:
         if isinstance(self.store, VirtualStore):
             self.store.save()
 
-    def _run(self, commands: list[list[str]], steps: list[Step]) -> None:
-        readers = [each for each in steps if isinstance(each, ReadStep)]
-        self._burns = len(readers) < len(steps)
-        pairs = list(zip(commands, steps, strict=True))
+    def _run(self, lines: list[list[str]], commands: list[EfuseCommand]) -> None:
+        readers = [each for each in commands if isinstance(each, ReadCommand)]
+        self._burns = len(readers) < len(commands)
+        pairs = list(zip(lines, commands, strict=True))
         for words, reader in pairs:
-            if isinstance(reader, ReadStep):
+            if isinstance(reader, ReadCommand):
                 self._announce(words)
                 reader.run(self)
-        if len(readers) == len(steps):
+        if len(readers) == len(commands):
             return
-        if any(isinstance(each, PlanStep) for each in steps):
-            burned = self._burn_file(steps)
+        if any(isinstance(each, PlanCommand) for each in commands):
+            burned = self._burn_file(commands)
         else:
-            burners = [(words, each) for words, each in pairs if isinstance(each, BurnStep)]
+            burners = [(words, each) for words, each in pairs if isinstance(each, BurnCommand)]
             for words, _ in burners:
                 self._announce(words)
             burned = self._burn([each for _, each in burners], [words for words, _ in burners])
         if burned:
             self.reread()
             for words, reader in pairs:
-                if isinstance(reader, ReadStep):
+                if isinstance(reader, ReadCommand):
                     self._announce(words)
                     reader.run(self)
 
@@ -236,7 +236,7 @@ class Session:
             name = words[0].replace("_", "-")
             self.context.result("efuse run", f'\n=== Run "{name}" command ===', {"name": name})
 
-    def _burn_file(self, steps: list[Step]) -> bool:
+    def _burn_file(self, commands: list[EfuseCommand]) -> bool:
         """Burn the plan in a file; False: it is burned already.
 
         :raises UsageError: other commands are on the line, or the file has commands that do not burn
@@ -244,7 +244,7 @@ class Session:
         """
         from espwire.efuse.plan_file import find_hidden, is_done, read_plan
 
-        if self.settings.plan is None or any(isinstance(each, BurnStep) for each in steps):
+        if self.settings.plan is None or any(isinstance(each, BurnCommand) for each in commands):
             raise UsageError(
                 "burn needs --plan FILE, and no other command that burns",
                 hint="Write `efuse burn --plan FILE`.",
@@ -253,7 +253,7 @@ class Session:
         kept = dict(vars(self.settings))
         burners = [self._parse(words) for words in content["commands"]]
         vars(self.settings).update(kept)  # a plan does not change this run's options
-        burning = [each for each in burners if isinstance(each, BurnStep)]
+        burning = [each for each in burners if isinstance(each, BurnCommand)]
         if len(burning) < len(burners) or not burning:
             raise UsageError(
                 f"{self.settings.plan!r} has commands that do not burn", hint="Make a new plan."
@@ -292,7 +292,7 @@ class Session:
 
     def _burn(
         self,
-        burners: list[BurnStep],
+        burners: list[BurnCommand],
         commands: list[list[str]],
         content: dict[str, Any] | None = None,
     ) -> bool:
@@ -332,7 +332,8 @@ class Session:
             plan_file.write_plan(self.settings.plan, plan, commands, shown)
             self.context.note(f"the plan was written to {self.settings.plan}; nothing was burned")
             return False
-        self._confirm(plan)
+        if self.settings.confirm:
+            texts.confirm_burn(self.context)
         lines: list[str] = []
         state = burn(
             plan,
@@ -358,21 +359,3 @@ class Session:
             if not finding.fatal:
                 self.context.warn(finding.code, finding.text)
         stop_if_fatal(findings, Policy(consents=self.settings.consents))
-
-    def _confirm(self, plan: BurnPlan) -> None:
-        """Have the user type BURN.
-
-        :raises SafetyStop: something else was typed, or nobody can type
-        """
-        if not self.settings.confirm:
-            return
-        from espwire.cli.efuse_plan_text import ask
-        from espwire.errors import SafetyStop
-
-        self.context.stop_drawing()
-        if not ask(self.context.output):
-            raise SafetyStop(
-                "not confirmed; nothing was burned",
-                hint="Type BURN, or add --do-not-confirm.",
-                code="efuse-not-confirmed",
-            )

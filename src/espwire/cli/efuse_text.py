@@ -115,13 +115,8 @@ def draw_calibration(state: FuseState) -> str:
     rows = [(field.name, str(meaning.describe(state, field))) for field in fields]
     lines = [f"{name:30} =  {value}" for name, value in rows]
     if state.layout.find("BLK_VERSION_MAJOR") is not None:
-        lines.insert(0, f"Block version: {block_version(state)}")
+        lines.insert(0, f"Block version: {state.block_version()}")
     return "\n".join(lines)
-
-
-def block_version(state: FuseState) -> int:
-    """``major * 100 + minor`` of the version of the calibration data."""
-    return state.value_of("BLK_VERSION_MAJOR") * 100 + state.value_of("BLK_VERSION_MINOR")
 
 
 def calibration_data(state: FuseState) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Key files on the command line: reading them, asking for passphrases, and outputs that never replace a key unasked."""
+"""Keys on the command line: key files, passphrases, security modules, and outputs that never replace a key without consent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import click
+
+from espwire.cli.options import combine
 from espwire.errors import KeyFileError, UsageError
 from espwire.files import keep_inputs, write_file
 from espwire.secure.key_files import protect_keys, read_key_file
@@ -21,6 +24,12 @@ if TYPE_CHECKING:
 
 PASSPHRASE_VARIABLE, PIN_VARIABLE = "ESPWIRE_KEY_PASSPHRASE", "ESPWIRE_HSM_PIN"
 OVERWRITE = "overwrite-key"
+hsm_options = combine(
+    click.option("--hsm", is_flag=True, help="Use the key in a security module (PKCS#11)."),
+    click.option(
+        "--hsm-config", metavar="FILE", help="The security module's settings, an INI file."
+    ),
+)
 
 
 def read_private_key(path: str) -> PrivateKey:

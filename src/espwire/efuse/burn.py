@@ -11,7 +11,7 @@ from collections.abc import Callable
 from espwire.efuse.check import find_errors, has_error
 from espwire.efuse.plan import BurnPlan, BurnStep
 from espwire.efuse.state import FuseState
-from espwire.efuse.store import FuseStore, VirtualStore
+from espwire.efuse.store import FuseStore, store_from_state
 from espwire.errors import DeviceError
 
 ATTEMPTS = 3
@@ -67,9 +67,7 @@ def rehearse(plan: BurnPlan) -> FuseState:
 
     :raises DeviceError: the plan does not end as wanted
     """
-    store = VirtualStore(plan.before.data.id, plan.before.blocks)
-    store.errors = {address: plan.before.register(address) for address in store.errors}
-    state = burn(plan, store)
+    state = burn(plan, store_from_state(plan.before))
     if state.blocks != plan.state_after.blocks:
         raise DeviceError(
             "the rehearsal of the burn does not end as planned; nothing was burned",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from espwire.efuse.coding import CHUNK
+from espwire.efuse.coding import CHUNK, RS_PARITY
 from espwire.efuse.model import Block
 from espwire.efuse.state import FuseState
 from espwire.errors import DeviceError
 
-CORRECTABLE = 6  # wrong bytes of a Reed-Solomon block
+CORRECTABLE = RS_PARITY // 2  # wrong bytes of a Reed-Solomon block
 
 
 class CodingError(NamedTuple):
@@ -63,16 +63,30 @@ def has_error(state: FuseState, block: Block) -> bool:
     return any(error.block == block.id for error in find_errors(state))
 
 
-def is_used(state: FuseState, block: Block, bits: int) -> bool:
-    """Whether burning ``bits`` needs a second burn of coded data: that is impossible, except with the same data."""
+def list_chunks(state: FuseState, block: Block) -> Iterator[int]:
+    """Masks of the parts of a block that can be burned only once because of their coding."""
     size = state.size(block)
     chunk = {"reed_solomon": size, "three_quarter": 8 * CHUNK}.get(state.scheme(block))
-    for start in range(0, size, chunk or size) if chunk else ():
-        mask = ((1 << (chunk or 0)) - 1) << start
-        new, old = bits & mask, state.blocks[block.id] & mask
+    for start in range(0, size, chunk) if chunk else ():
+        yield ((1 << (chunk or 0)) - 1) << start
+
+
+def require_unused(state: FuseState, block: Block, bits: int) -> None:
+    """Refuse a second burn of coded data. The same data may be burned again.
+
+    :raises DeviceError: code ``efuse-second-burn``
+    """
+    content = state.blocks[block.id]
+    if has_error(state, block) and not content & ~bits:
+        return
+    for mask in list_chunks(state, block):
+        new, old = bits & mask, content & mask
         if new and old and new != old:
-            return True
-    return False
+            raise DeviceError(
+                f"{block.name} can be burned only once, and holds data already",
+                hint="Use an empty block.",
+                code="efuse-second-burn",
+            )
 
 
 def require_no_errors(errors: Sequence[CodingError]) -> None:

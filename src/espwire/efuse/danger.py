@@ -6,7 +6,6 @@ applies to the state after the burn, whatever command sets it, and only if it di
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from typing import NamedTuple
@@ -133,8 +132,7 @@ def find_digests(state: FuseState) -> list[Place]:
 
 def is_revoked(state: FuseState, place: Place) -> bool:
     """Whether the digest there is revoked."""
-    number = re.search(r"\d+$", place.purpose.name)
-    return number is not None and bool(state.value_of(f"SECURE_BOOT_KEY_REVOKE{number[0]}"))
+    return bool(state.value_of(meaning.revocation_name(place.purpose.name)))
 
 
 def _no_digest(state: FuseState, rule: Danger, around: Surroundings) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from espwire.efuse.keys import Key
-from espwire.efuse.model import Purpose
+from espwire.efuse.model import FuseData, Purpose
 from espwire.efuse.planner import Planner, build_refusal
 from espwire.efuse.state import FuseState
 from espwire.errors import UsageError
@@ -38,16 +38,12 @@ def read_digests(planner: Planner, words: Sequence[str]) -> list[Key]:
     :raises UsageError: words are missing, or a purpose is not for digests
     :raises FileError, KeyFileError: a file cannot be read, or has no usable key
     """
-    data = planner.before.data
-    digests = [purpose for purpose in data.key_purposes if purpose.digest]
-    if len(digests) == 1:  # one place for a digest
+    only = find_only_place(planner.before)
+    if only is not None:
         if len(words) != 1:
             raise UsageError("give one KEYFILE", hint="Write burn-key-digest KEYFILE.")
-        only = digests[0]
-        require_digest_support(planner.before, only)
-        named = only.name if only.block is not None else data.key_blocks[0]
-        purpose = "" if only.block is not None else only.name
-        return [Key(named, _digest(planner, words[0]), purpose)]
+        return [only._replace(data=_digest(planner, words[0]))]
+    digests = list_digest_purposes(planner.before.data)
     keys = []
     for block, path, name in _group(planner, words):
         if not planner.layout.purpose(name).digest:
@@ -113,8 +109,27 @@ def judge_scheme(state: FuseState, scheme: Scheme) -> list[Finding]:
     return []
 
 
-def require_digest_support(state: FuseState, purpose: Purpose) -> None:
-    """:raises DeviceError: the chip's revision or coding scheme does not support the purpose"""
+def list_digest_purposes(data: FuseData) -> list[Purpose]:
+    """The purposes of digests of public keys."""
+    return [purpose for purpose in data.key_purposes if purpose.digest]
+
+
+def find_only_place(state: FuseState) -> Key | None:
+    """Where the digest belongs on chips with one place for it, as a key without data; None: there are several places.
+
+    :raises DeviceError: the chip's revision or coding scheme does not support it
+    """
+    purposes = list_digest_purposes(state.data)
+    if len(purposes) != 1:
+        return None
+    only = purposes[0]
+    _require_support(state, only)
+    if only.block is not None:
+        return Key(only.name, b"")
+    return Key(state.data.key_blocks[0], b"", only.name)
+
+
+def _require_support(state: FuseState, purpose: Purpose) -> None:
     if purpose.min_revision is not None and state.revision < purpose.min_revision:
         raise build_refusal(
             f"{purpose.name} needs revision {purpose.min_revision} of {state.data.name}",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from espwire.efuse import meaning
 from espwire.efuse.model import Block, Field, Purpose
 from espwire.efuse.planner import Planner, build_refusal
+from espwire.efuse.state import FuseState
 from espwire.errors import UsageError
 from espwire.flash.findings import Finding
 
@@ -112,7 +113,7 @@ def _split(planner: Planner, block: Block, purpose: Purpose, data: bytes) -> lis
 def _find_half(planner: Planner, data: bytes, purpose: Purpose) -> Block | None:
     """The block that the second half of a key went into before: it holds the data, or is hidden and has the purpose."""
     state = planner.before
-    value = int.from_bytes(data[::-1] if purpose.reverse else data, "little")
+    value = build_number(purpose, data)
     for block in state.data.blocks:
         field = state.layout.find(block.purpose_field) if block.purpose_field else None
         if not isinstance(field, Field) or block.id in planner.named_keys:
@@ -132,15 +133,11 @@ def _find_next(planner: Planner, block: Block) -> Block:
     state = planner.before
     blocks = state.data.blocks
     for each in (*blocks[block.id + 1 :], *blocks[: block.id]):
-        purpose = state.layout.find(each.purpose_field) if each.purpose_field else None
         if (
-            isinstance(purpose, Field)
+            is_free(state, each)
             and each.id not in planner.named_keys
-            and not planner.content(each)
-            and not planner.raw(purpose)
-            and not state.locked(each.wr_dis)
-            and not any(state.read_locked(lock) for lock in each.rd_dis)
-            and not state.locked(purpose.wr_dis)
+            and not planner.wanted[each.id]
+            and not planner.raw(state.layout.field(each.purpose_field))
         ):
             return each
     raise build_refusal(
@@ -148,6 +145,15 @@ def _find_next(planner: Planner, block: Block) -> Block:
         "Show the key blocks with the command summary.",
         "efuse-no-free-block",
     )
+
+
+def is_free(state: FuseState, block: Block) -> bool:
+    """Whether a block is for keys with any purpose, is empty, and has no locks."""
+    if not block.purpose_field:
+        return False
+    field = state.layout.field(block.purpose_field)
+    locked = state.locked(block.wr_dis) or state.locked(field.wr_dis)
+    return not (locked or state.blocks[block.id] or state.raw(field) or state.hidden_mask(block))
 
 
 def _require_together(planner: Planner, placed: Sequence[Placed]) -> None:
@@ -184,8 +190,7 @@ def _place(
         )
     if not purpose.digest:
         planner.secret.add(block.id)
-    stored = data[::-1] if purpose.reverse else data
-    value = int.from_bytes(stored, "little") << purpose.start
+    value = build_number(purpose, data) << purpose.start
     planner.set_data(block, value, _mask(planner, part), force=force)
     _request_purpose(planner, block, purpose)
     for name in purpose.sets:
@@ -195,6 +200,11 @@ def _place(
         planner.lock_read(find_read_locks(block, _mask(planner, part)), block.name)
     if write_protect:
         planner.lock_write(block.wr_dis, block.name)
+
+
+def build_number(purpose: Purpose, key: bytes) -> int:
+    """The bytes of a key file as the number that a block stores."""
+    return int.from_bytes(key[::-1] if purpose.reverse else key, "little")
 
 
 def find_read_locks(block: Block, mask: int) -> tuple[int, ...]:
@@ -220,8 +230,7 @@ def _request_purpose(planner: Planner, block: Block, purpose: Purpose) -> None:
     if not block.purpose_field:
         return
     field = planner.layout.field(block.purpose_field)
-    high = planner.layout.field(field.high) if field.high else None
-    number = planner.raw(field) | (planner.raw(high) << field.bits if high is not None else 0)
+    number = planner.purpose_number(field)
     locked = planner.before.locked(field.wr_dis)
     if number != purpose.value and (locked or number & ~purpose.value):
         raise build_refusal(
@@ -231,8 +240,8 @@ def _request_purpose(planner: Planner, block: Block, purpose: Purpose) -> None:
             "efuse-purpose",
         )
     planner.set_field(field, purpose.value & ((1 << field.bits) - 1))
-    if high is not None:
-        planner.set_field(high, purpose.value >> field.bits)
+    if field.high:
+        planner.set_field(planner.layout.field(field.high), purpose.value >> field.bits)
     planner.lock_write(field.wr_dis, field.name)
 
 
@@ -252,10 +261,7 @@ def require_hideable(planner: Planner, field: Field) -> None:
                 "efuse-must-be-readable",
             )
         return
-    purpose_field = planner.layout.field(block.purpose_field)
-    number = planner.raw(purpose_field)
-    if purpose_field.high:
-        number |= planner.raw(planner.layout.field(purpose_field.high)) << purpose_field.bits
+    number = planner.purpose_number(planner.layout.field(block.purpose_field))
     purposes = [each for each in planner.layout.purposes() if each.value == number]
     if not any(purpose.read_protect for purpose in purposes):
         name = purposes[0].name if purposes else meaning.UNKNOWN_PURPOSE

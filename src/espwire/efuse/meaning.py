@@ -5,12 +5,15 @@ Labels are those of espefuse, because scripts compare them.
 
 from __future__ import annotations
 
+import re
+
 from espwire.efuse.model import Calculated, Field
 from espwire.efuse.state import FuseState
 from espwire.efuse.tables import AnyField
 
 Meaning = bool | int | float | str
 UNKNOWN_PURPOSE = "FORBIDDEN_STATE"
+REVOCATIONS = tuple(f"SECURE_BOOT_KEY_REVOKE{slot}" for slot in range(3))
 CRC_POLYNOMIAL = 0x8C  # reflected
 
 
@@ -51,6 +54,12 @@ def purpose_number(state: FuseState, field: Field) -> int:
     """The number in a purpose field, with the higher bits that another field holds."""
     high = state.value_of(field.high) if field.high else 0
     return state.raw(field) | high << field.bits
+
+
+def revocation_name(purpose: str) -> str:
+    """The eFuse that revokes the digest in a block with this purpose; empty: none."""
+    slot = re.fullmatch(r"SECURE_BOOT_DIGEST(\d)", purpose)
+    return "" if slot is None else f"SECURE_BOOT_KEY_REVOKE{slot[1]}"
 
 
 def _calculate(state: FuseState, field: AnyField, raw: int) -> int | float:

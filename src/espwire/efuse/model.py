@@ -214,7 +214,6 @@ class Controller(Record):
     idle_reads: int
     program_words: int
     check_words: int
-    clear_bytes: int
     registers: Mapping[str, int]
     bit_fields: Mapping[str, ControllerBits]
     block_shift: int = 0
@@ -246,36 +245,26 @@ class Coding(Record):
     word: int = 0
     mask: int = 0
     values: Mapping[int, Scheme] = EMPTY
-    chunk_bytes: int = 0
 
 
 class Groups(Record):
-    """When the fields of a group exist: conditions as text, and the least version of the calibration."""
+    """When the fields of a group exist: the least version of the calibration. See ``FuseState.exists``."""
 
-    key_block: str = ""
-    custom_mac: str = ""
-    adc_calibration: str = ""
     calibration_min_block_version: int = 0
-    block_version: str = ""
 
 
 class AdcVref(Record):
-    """``base + step * magnitude`` in millivolts, negative if the sign bit is set."""
+    """``base + step * magnitude`` in millivolts, negative if the top bit is set."""
 
     base_mv: int
     step_mv: int
-    sign_bit: int
-    magnitude_bits: int
 
 
 class AdcPoint(Record):
     """A calibration point: offset plus ``step`` times a signed number."""
 
     step: int
-    sign: str = ""
     twos_complement: bool = False
-    sign_bit_low: int = 0
-    sign_bit_high: int = 0
     offsets: Mapping[str, int] = EMPTY
 
 
@@ -283,7 +272,6 @@ class TempSensor(Record):
     """A temperature in steps; the top bit is the sign."""
 
     step: float
-    sign: str
 
 
 class SpiPin(Record):
@@ -364,15 +352,13 @@ class FuseData(Record):
     controller: Controller
     timing: Timing
     coding: Coding
-    groups: Groups
     formats: Formats
     table: tuple[Table, ...]
-    quirks: tuple[str, ...] = ()
+    groups: Groups = Groups()
     block_errors: tuple[BlockError, ...] = ()
     block0_error_registers: tuple[int, ...] = ()
     slot5_forbidden: tuple[str, ...] = ()
     flash_voltage: FlashVoltage | None = None
-    key_purpose_bits: int = 0
     custom_purpose_values: tuple[int, ...] = ()
     unverified: bool = False
     danger: tuple[Danger, ...] = ()

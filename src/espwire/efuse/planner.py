@@ -11,8 +11,7 @@ commands hide it, and nothing but locks is missing.
 
 from __future__ import annotations
 
-from espwire.efuse.check import has_error
-from espwire.efuse.coding import CHUNK
+from espwire.efuse.check import has_error, list_chunks
 from espwire.efuse.model import Block, Field
 from espwire.efuse.state import READ_LOCKS, WRITE_LOCKS, FuseState
 from espwire.efuse.tables import Layout
@@ -66,6 +65,11 @@ class Planner:
         """The number that a field will hold."""
         block = self.before.blocks[field.block] | self.wanted[field.block]
         return block >> field.start & ((1 << self.before.bits(field)) - 1)
+
+    def purpose_number(self, field: Field) -> int:
+        """The number that a purpose field will hold, with the higher bits that another field holds."""
+        high = self.raw(self.layout.field(field.high)) if field.high else 0
+        return self.raw(field) | high << field.bits
 
     def content(self, block: Block) -> int:
         """The bits that a block will hold."""
@@ -134,31 +138,18 @@ class Planner:
                     "Use fewer bits.",
                     "efuse-value",
                 )
-            if state.locked(block.wr_dis) or new & self._locked_bits(block):
+            if new & state.locked_mask(block):
                 raise self._locked(name)
             if state.hidden_mask(block) & new:
                 raise self._unreadable(name)
             self._require_unused(block, bits, name)
         self.wanted[block.id] |= bits
 
-    def _locked_bits(self, block: Block) -> int:
-        state, locked = self.before, 0
-        if block.id == 0:
-            for field in (*state.layout.fields, *state.layout.hidden):
-                if field.block == 0 and state.locked(field.wr_dis):
-                    locked |= field.mask
-        return locked
-
     def _require_unused(self, block: Block, bits: int, name: str) -> None:
-        old, scheme = self.before.blocks[block.id], self.before.scheme(block)
+        old = self.before.blocks[block.id]
         if has_error(self.before, block) and not old & ~(bits | self.wanted[block.id]):
             return  # the same data again, after an interrupted burn
-        size = self.before.size(block)
-        chunk = {"reed_solomon": size, "three_quarter": 8 * CHUNK}.get(scheme)
-        if chunk is None:
-            return
-        for start in range(0, size, chunk):
-            mask = ((1 << chunk) - 1) << start
+        for mask in list_chunks(self.before, block):
             if bits & ~old & mask and old & mask:
                 whole = name == block.name
                 what = "" if whole else f"{name} cannot be burned: "
@@ -246,8 +237,3 @@ class Planner:
                 "efuse-rd-dis-locked",
             )
         self.set_field(field, value)
-
-    def will_hide(self, block: Block) -> bool:
-        """Whether software will not be able to read some of a block."""
-        value = self.raw(self.layout.field(READ_LOCKS))
-        return any(value >> lock & 1 for lock in block.rd_dis)

@@ -17,7 +17,6 @@ from espwire.sizes import parse_number
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 MAC_BYTES = 6
 MULTICAST = 1  # bit of the first byte of a MAC address
-VOLTAGES = ("1.8V", "3.3V", "OFF")
 MEASURED = ("adc_vref", "adc_point", "temp_sensor")
 Pair = tuple[str, str | None]
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from espwire.efuse import meaning
-from espwire.efuse.key_files import judge_scheme, require_digest_support
-from espwire.efuse.keys import Key, request_keys
-from espwire.efuse.model import Block, Field, Purpose
+from espwire.efuse.key_files import find_only_place, judge_scheme, list_digest_purposes
+from espwire.efuse.keys import Key, build_number, is_free, request_keys
+from espwire.efuse.model import Field, Purpose
 from espwire.efuse.planner import Planner, build_refusal
 from espwire.efuse.requests import Pair, request_fields, request_write_locks
 from espwire.efuse.security_status import (
@@ -31,13 +31,14 @@ from espwire.efuse.security_status import (
 from espwire.efuse.state import READ_LOCKS, FuseState
 from espwire.efuse.trust import list_trusted
 from espwire.errors import Unsupported, UsageError
+from espwire.secure.flash_encryption import USUAL_CRYPT_CONFIG
 from espwire.secure.keys import PublicKey
 
 ENCRYPTION, SECURE_BOOT_V2, JTAG_OFF = "flash-encryption", "secure-boot-v2", "jtag-off"
 FEATURES = (ENCRYPTION, SECURE_BOOT_V2, JTAG_OFF)
 UART_DOWNLOAD_OFF = "UART_DOWNLOAD_DIS"
 DOWNLOAD_OFF_REVISION = 300  # of the ESP32; see the rule efuse-no-effect
-CRYPT_CONFIG, USUAL_CONFIG = "FLASH_CRYPT_CONFIG", "0xF"
+CRYPT_CONFIG = "FLASH_CRYPT_CONFIG"
 AGGRESSIVE = "SECURE_BOOT_AGGRESSIVE_REVOKE"
 SHA384 = "SECURE_BOOT_SHA384_EN"
 # what release mode burns, where the chip has it
@@ -238,18 +239,14 @@ class _Steps:
         keys, data = self._request.signing_keys, self._state.data
         if not keys:
             raise UsageError("secure-boot-v2 needs a signing key", hint="Add --key FILE.")
-        purposes = [purpose for purpose in data.key_purposes if purpose.digest]
-        if len(purposes) == 1:
-            only = purposes[0]
-            require_digest_support(self._state, only)
-            if len(keys) > 1:
-                raise UsageError(
-                    f"{data.name} uses one signing key, not {len(keys)}", hint="Give one --key."
-                )
-            if only.block is not None:
-                return (Key(only.name, keys[0].digest()),)
-            return (Key(data.key_blocks[0], keys[0].digest(), only.name),)
-        return tuple(self._place_each(keys, purposes))
+        only = find_only_place(self._state)
+        if only is None:
+            return tuple(self._place_each(keys, list_digest_purposes(data)))
+        if len(keys) > 1:
+            raise UsageError(
+                f"{data.name} uses one signing key, not {len(keys)}", hint="Give one --key."
+            )
+        return (only._replace(data=keys[0].digest()),)
 
     def _place_each(self, keys: Iterable[PublicKey], purposes: list[Purpose]) -> Iterator[Key]:
         state = self._state
@@ -258,7 +255,7 @@ class _Steps:
         used = {each.purpose for each in trusted.values()} | {
             purpose.name
             for purpose in purposes
-            if state.value_of(f"SECURE_BOOT_KEY_REVOKE{purpose.name[-1]}")
+            if state.value_of(meaning.revocation_name(purpose.name))
         }
         for public in keys:
             digest = public.digest()
@@ -293,7 +290,7 @@ class _Steps:
         if purpose.splits_into:
             halves = [state.layout.purpose(name) for name in purpose.splits_into]
         part = data[: len(data) // len(halves)]
-        stored = int.from_bytes(part[::-1] if halves[0].reverse else part, "little")
+        stored = build_number(halves[0], part)
         slots = [block for block in state.data.blocks if block.purpose_field]
         if not slots:
             return state.data.key_blocks[0]
@@ -304,7 +301,7 @@ class _Steps:
                 return block.name
         barred = {slots[-1].id} if halves[0].name in state.data.slot5_forbidden else set()
         for block in slots:
-            if block.id not in taken | self._reserved | barred and self._is_free(block):
+            if block.id not in taken | self._reserved | barred and is_free(state, block):
                 return block.name
         raise build_refusal(
             f"no key block is free for {purpose.name}",
@@ -312,19 +309,13 @@ class _Steps:
             "efuse-no-free-block",
         )
 
-    def _is_free(self, block: Block) -> bool:
-        state, field = self._state, self._state.layout.field(block.purpose_field)
-        locked = state.locked(block.wr_dis) or state.locked(field.wr_dis)
-        return not (
-            locked or state.blocks[block.id] or state.raw(field) or state.hidden_mask(block)
-        )
-
     # fields
 
     def _encryption_fields(self) -> list[Pair]:
         count = self._find(CRYPT_COUNTS)[0]
         every = f"{(1 << count.bits) - 1:#x}"
-        pairs: list[Pair] = [(CRYPT_CONFIG, USUAL_CONFIG)] if self._find((CRYPT_CONFIG,)) else []
+        config = self._find((CRYPT_CONFIG,))
+        pairs: list[Pair] = [(field.name, f"{USUAL_CRYPT_CONFIG:#x}") for field in config]
         value = every if self._request.release else "1"
         raw = self._state.raw(count)
         if not self._request.release and raw.bit_count() % 2:
@@ -364,9 +355,10 @@ class _Steps:
         request_write_locks(planner, locks)
 
     def _list_unused_slots(self) -> list[str]:
-        used = {key.purpose[-1:] for key in self._digests}
-        used |= {each.purpose[-1:] for each in list_trusted(self._state)}
-        return [f"SECURE_BOOT_KEY_REVOKE{number}" for number in "012" if number not in used]
+        purposes = [key.purpose for key in self._digests]
+        purposes += [trusted.purpose for trusted in list_trusted(self._state)]
+        used = {meaning.revocation_name(purpose) for purpose in purposes}
+        return [name for name in meaning.REVOCATIONS if name not in used]
 
     def _end_download(self) -> Iterator[SecureStep]:
         """Secure Download Mode where there is one; else no download mode, and the lock that it shares with the counter."""

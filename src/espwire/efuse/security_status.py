@@ -129,15 +129,10 @@ def read_reported_status(chip: Chip, info: SecurityInfo) -> SecurityStatus:
     if info.flash_crypt_count is not None:
         values[CRYPT_COUNTS[0]] = info.flash_crypt_count
     keys = tuple(
-        KeySlot(f"BLOCK_KEY{number}", purpose, "unknown", _is_flagged(purpose, flags))
+        KeySlot(f"BLOCK_KEY{number}", purpose, "unknown", meaning.revocation_name(purpose) in flags)
         for number, purpose in enumerate(info.purpose_names(chip))
     )
     return _build(_Fuses(values, frozenset(), {}), keys, complete=False)
-
-
-def _is_flagged(purpose: str, flags: tuple[str, ...]) -> bool:
-    is_digest = purpose.startswith("SECURE_BOOT_DIGEST")
-    return is_digest and f"SECURE_BOOT_KEY_REVOKE{purpose[-1]}" in flags
 
 
 def _list_keys(state: FuseState) -> Iterator[KeySlot]:
@@ -146,8 +141,7 @@ def _list_keys(state: FuseState) -> Iterator[KeySlot]:
         purpose = _find_purpose(state, block)
         hidden = state.hidden_mask(block)
         content = "unreadable" if hidden else "readable" if state.blocks[block.id] else "empty"
-        number = purpose[-1:] if purpose.startswith("SECURE_BOOT_DIGEST") else ""
-        revoked = bool(number) and bool(state.value_of(f"SECURE_BOOT_KEY_REVOKE{number}"))
+        revoked = bool(state.value_of(meaning.revocation_name(purpose)))
         yield KeySlot(block.name, purpose, content, revoked)
 
 
@@ -248,13 +242,10 @@ def _find_boot_openings(fuses: _Fuses, keys: tuple[KeySlot, ...]) -> Iterator[Op
         step = "sign the firmware, burn the digest of its key, then enable secure boot"
         yield Opening("any-firmware", text, step)
         return
-    used = {key.purpose[-1] for key in keys if key.purpose.startswith("SECURE_BOOT_DIGEST")}
-    for number in "012":
-        name = f"SECURE_BOOT_KEY_REVOKE{number}"
-        if fuses.values.get(name) == 0 and number not in used:
-            text = (
-                f"burn the digest of another key for slot {number}, which is unused and not revoked"
-            )
+    used = {meaning.revocation_name(key.purpose) for key in keys}
+    for name in meaning.REVOCATIONS:
+        if fuses.values.get(name) == 0 and name not in used:
+            text = f"burn the digest of another key for slot {name[-1]}, which is unused and not revoked"
             yield Opening("open-digest-slot", text, f"burn {name}")
     if fuses.test(DIRECT_BOOT_OFF) is False:
         text = "start an image in a mode of the ROM other than the usual boot from flash"

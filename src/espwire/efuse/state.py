@@ -127,25 +127,27 @@ class FuseState:
         """Whether a field has a meaning in this state: groups of fields depend on others."""
         group = field.group if isinstance(field, Field) else ""
         if group == "calibration":
-            major, minor = self.value_of("BLK_VERSION_MAJOR"), self.value_of("BLK_VERSION_MINOR")
-            return 100 * major + minor >= self.data.groups.calibration_min_block_version
+            return self.block_version() >= self.data.groups.calibration_min_block_version
         return group != "adc_calibration" or self.value_of("BLK3_PART_RESERVE") == 1
+
+    def block_version(self) -> int:
+        """``100 * major + minor`` of the version of the calibration data."""
+        return 100 * self.value_of("BLK_VERSION_MAJOR") + self.value_of("BLK_VERSION_MINOR")
 
     def fields(self) -> Iterator[AnyField]:
         """The fields that exist in this state."""
         return (field for field in self.layout if self.exists(field))
 
-    def neighbours(self, field: Field) -> list[Field]:
-        """The fields that share the write lock of ``field``, itself included."""
-        return [
-            other
-            for other in self.layout.fields
-            if other.wr_dis is not None and other.wr_dis == field.wr_dis
-        ]
-
-    def read_neighbours(self, field: Field) -> list[Field]:
-        """The fields that share a read lock with ``field``, itself included."""
-        return [other for other in self.layout.fields if set(other.rd_dis) & set(field.rd_dis)]
+    def locked_mask(self, block: Block) -> int:
+        """The bits of a block that cannot be burned because of WR_DIS. Single fields have locks in block 0 only."""
+        if self.locked(block.wr_dis):
+            return (1 << block.bits) - 1
+        mask = 0
+        if block.id == 0:
+            for field in (*self.layout.fields, *self.layout.hidden):
+                if field.block == 0 and self.locked(field.wr_dis):
+                    mask |= field.mask
+        return mask
 
     def hidden_mask(self, block: Block) -> int:
         """The bits of a block that software reads as 0 because of RD_DIS."""

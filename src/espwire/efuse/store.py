@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from espwire.chips.registry import load_chip
-from espwire.efuse.check import CORRECTABLE, has_error, is_used
+from espwire.efuse.check import CORRECTABLE, has_error, require_unused
 from espwire.efuse.model import Block, Field, FuseData
 from espwire.efuse.state import FuseState
 from espwire.efuse.tables import load_fuses
 from espwire.efuse.token import Token
-from espwire.errors import DeviceError, FileError
+from espwire.errors import FileError
 from espwire.files import read_file, write_file
 
 TAG = b"espwire "
@@ -88,18 +88,11 @@ class VirtualStore:
         :raises FileError: the file cannot be written; nothing is burned then
         """
         full = self.read_burned()
-        bits &= ~self._protected(full, block)
+        bits &= ~full.locked_mask(block)
         old, errors = self.burned[block.id], dict(self.errors)
-        damaged = has_error(full, block)
-        if not bits & ~old and not damaged:
+        if not bits & ~old and not has_error(full, block):
             return
-        again = damaged and not old & ~bits
-        if bits and not again and is_used(full, block, bits):
-            raise DeviceError(
-                f"{block.name} can be burned only once, and holds data already",
-                hint="Use an empty block.",
-                code="efuse-second-burn",
-            )
+        require_unused(full, block, bits)
         self.burned[block.id] = old | bits
         if bits:
             self._clear_error(block)
@@ -147,10 +140,6 @@ class VirtualStore:
         copy.errors = dict(self.errors)
         return copy
 
-    def find_protected(self, block: Block) -> int:
-        """The bits of a block that cannot be burned any more."""
-        return self._protected(FuseState(self.data.id, self.burned), block)
-
     def save(self) -> None:
         """Write the file, if there is one.
 
@@ -159,22 +148,18 @@ class VirtualStore:
         if self.path is not None:
             write_file(self.path, build_image(self.data, self.burned, self.errors), private=True)
 
-    def _protected(self, full: FuseState, block: Block) -> int:
-        """The bits of a block that cannot be burned any more."""
-        if full.locked(block.wr_dis):
-            return (1 << block.bits) - 1
-        protected = 0
-        if block.id == 0:
-            for field in (*full.layout.fields, *full.layout.hidden):
-                if field.block == 0 and full.locked(field.wr_dis):
-                    protected |= field.mask
-        return protected
-
     def _outside(self) -> Mapping[int, int]:
         """Registers besides eFuses that a field needs: as in the newest parts, their bits are 1."""
         calculated = (field for table in self.data.table for field in table.calculated)
         extras = [field.extra_part for field in calculated if field.extra_part is not None]
         return {extra.address: 1 << extra.bit for extra in extras} | self.errors
+
+
+def store_from_state(state: FuseState) -> VirtualStore:
+    """A virtual store with what software reads of a chip, and the coding errors that it reports."""
+    store = VirtualStore(state.data.id, state.blocks)
+    store.errors = {address: state.register(address) for address in store.errors}
+    return store
 
 
 def store_from_token(token: Token) -> VirtualStore:

@@ -17,7 +17,7 @@ from espwire.device.device import Device
 from espwire.device.double_read import read_words
 from espwire.device.loader import Attempts
 from espwire.device.spi import write_group
-from espwire.efuse.check import has_error, is_used
+from espwire.efuse.check import require_unused
 from espwire.efuse.coding import encode
 from espwire.efuse.danger import Surroundings, find_fixed_voltage
 from espwire.efuse.model import Block, Field
@@ -82,13 +82,7 @@ class DeviceStore:
         :raises Unsupported: code ``efuse-crystal``
         """
         state = self.read()
-        again = has_error(state, block) and not state.blocks[block.id] & ~bits
-        if not again and is_used(state, block, bits):
-            raise DeviceError(
-                f"{block.name} can be burned only once, and holds data already",
-                hint="Use an empty block.",
-                code="efuse-second-burn",
-            )
+        require_unused(state, block, bits)
         coded = encode(bits.to_bytes(state.size(block) // 8, "little"), state.scheme(block))
         try:
             self._program(block, coded)
@@ -98,7 +92,7 @@ class DeviceStore:
             self._forget([block, self.data.blocks[0]] if checked else self.data.blocks)
             self.read()
         except (CommandFailed, NoReply, DeviceError, Unsupported) as error:
-            if not self._closes(block, bits):
+            if not self._closes(state, block, bits):
                 raise
             self._note_closed(state, block, bits, error)
 
@@ -240,14 +234,10 @@ class DeviceStore:
         for address in (*self._block_words(blocks), *find_error_registers(self.data)):
             self._words.pop(address, None)
 
-    def _closes(self, block: Block, bits: int) -> bool:
-        fields = (self._find_field(name) for name in CLOSING) if block.id == 0 else ()
-        return any(field is not None and field.mask & bits for field in fields)
-
-    def _find_field(self, name: str) -> Field | None:
-        """The field ``name`` of this chip; None if it has none."""
-        fields = (field for table in self.data.table for field in table.fields)
-        return next((field for field in fields if field.name == name), None)
+    @staticmethod
+    def _closes(state: FuseState, block: Block, bits: int) -> bool:
+        fields = (state.layout.find(name) for name in CLOSING) if block.id == 0 else ()
+        return any(isinstance(field, Field) and field.mask & bits for field in fields)
 
     def _note_closed(self, state: FuseState, block: Block, bits: int, error: Exception) -> None:
         blocks = list(state.blocks)

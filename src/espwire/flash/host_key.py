@@ -20,11 +20,12 @@ from espwire.image.model import ROW_MAGIC
 from espwire.image.partition_table import (
     DATA,
     ENCRYPTED,
+    LAST_TABLE,
     NVS_KEYS,
     TABLE_OFFSET,
     TABLE_SIZE,
     PartitionTable,
-    parse_table,
+    parse_if_table,
 )
 from espwire.secure.flash_encryption import (
     BLOCK,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.device.device import Device
 
-LAST_TABLE = 0x20000  # a partition table is searched below this address
 LONGEST_BOOTLOADER, BOOTLOADER_STEP = 0x20000, 0x4000  # bytes, and how many are read at once
 WHOLE_FLASH: Ranges = ((0, 1 << 32),)
 LONG_PURPOSES = frozenset(("XTS_AES_256_KEY_1", "XTS_AES_256_KEY_2"))
@@ -215,7 +215,7 @@ def _find_written_table(blobs: Iterable[Blob], first: int) -> FoundTable | None:
         for blob in blobs:
             if blob.address <= at < blob.end:
                 data = blob.data[at - blob.address :][:TABLE_SIZE]
-                if (table := _parse_if_table(data)) is not None:
+                if (table := parse_if_table(data)) is not None:
                     return FoundTable(at, table)
     return None
 
@@ -233,23 +233,13 @@ def _find_flash_table(device: Device, cipher: FlashCipher, first: int) -> FoundT
             continue
         data = read_flash(device, at, TABLE_SIZE)
         for content in (cipher.decrypt(data, at), data):
-            if (table := _parse_if_table(content)) is not None:
+            if (table := parse_if_table(content)) is not None:
                 return FoundTable(at, table)
     raise TableError(
         f"no partition table was found in flash below {LAST_TABLE:#x}, so it is not known what is encrypted",
         hint="Give it with --partitions FILE, or add --all-encrypted. Check the key.",
         code="no-partition-table",
     )
-
-
-def _parse_if_table(data: bytes) -> PartitionTable | None:
-    if data[:2] != ROW_MAGIC:
-        return None
-    try:
-        table = parse_table(data)
-    except TableError:
-        return None
-    return table if table.partitions and table.md5_valid is not False else None
 
 
 def encrypt_blobs(

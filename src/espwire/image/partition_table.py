@@ -20,6 +20,7 @@ ROW = struct.Struct("<2sBBII16sI")
 MD5_MAGIC = b"\xeb\xeb"
 END_ROW = b"\xff" * ROW.size
 TABLE_OFFSET, TABLE_SIZE, USED_SIZE = 0x8000, 0x1000, 0xC00
+LAST_TABLE = 0x20000  # a partition table is searched below this address
 MAX_NAME = 15
 APP, DATA, BOOTLOADER, TABLE = 0, 1, 2, 3
 TYPES = {"app": APP, "data": DATA, "bootloader": BOOTLOADER, "partition_table": TABLE}
@@ -197,6 +198,17 @@ def parse_table(data: bytes, name: str = "the partition table") -> PartitionTabl
         hint="Read it again: a table has 0xC00 bytes.",
         code="table-truncated",
     )
+
+
+def parse_if_table(data: bytes) -> PartitionTable | None:
+    """The partition table in ``data``; None if it is something else, empty or damaged."""
+    if data[:2] != ROW_MAGIC:
+        return None
+    try:
+        table = parse_table(data)
+    except TableError:
+        return None
+    return table if table.partitions and table.md5_valid is not False else None
 
 
 def _parse_row(raw: bytes, name: str, offset: int) -> Partition:

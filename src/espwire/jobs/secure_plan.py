@@ -27,14 +27,14 @@ from espwire.efuse.secure_steps import (
     ENCRYPTION,
     JTAG_OFF,
     SECURE_BOOT_V2,
-    USUAL_CONFIG,
     SecureRequest,
     SecureStep,
     SecureSteps,
     list_steps,
 )
+from espwire.efuse.security_status import SECURE_BOOT
 from espwire.efuse.state import FuseState
-from espwire.efuse.store import FuseStore, VirtualStore
+from espwire.efuse.store import FuseStore, VirtualStore, store_from_state
 from espwire.efuse.trust import list_trusted
 from espwire.errors import DeviceError, ImageError, SafetyStop, UsageError
 from espwire.events import Event, Report, Warned, silent
@@ -53,7 +53,7 @@ from espwire.image.build_file import find_table
 from espwire.image.codec import is_image, parse_prefix
 from espwire.image.scan import find_regions
 from espwire.secure import secure_boot
-from espwire.secure.flash_encryption import BLOCK, find_scheme
+from espwire.secure.flash_encryption import BLOCK, USUAL_CRYPT_CONFIG, find_scheme
 from espwire.secure.keys import PrivateKey
 from espwire.sizes import SECTOR
 from espwire.virtual.boot import find_boot_text
@@ -75,7 +75,7 @@ class Firmware(NamedTuple):
     table: FoundTable | None
 
 
-class Step(NamedTuple):
+class PlannedStep(NamedTuple):
     """A step with what it burns on the copy of the chip; ``plan`` None: it writes firmware."""
 
     step: SecureStep
@@ -86,7 +86,7 @@ class Step(NamedTuple):
 class Rehearsal(NamedTuple):
     """``steps``: all, in order; ``start``: how the copy starts from flash afterwards; None: not tried."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedStep, ...]
     start: Start | None
 
 
@@ -100,7 +100,7 @@ class Plan(NamedTuple):
     signers: tuple[PrivateKey, ...]
 
 
-class Keeper(Protocol):
+class FirmwareStore(Protocol):
     """Where the firmware of a plan is."""
 
     def holds(self, firmware: Firmware) -> bool:
@@ -156,7 +156,7 @@ def _find_table(blobs: Sequence[Blob], chip: Chip) -> FoundTable | None:
 
 
 def _boots_securely(state: FuseState, request: SecureRequest) -> bool:
-    on = any(state.value_of(name) for name in ("SECURE_BOOT_EN", "ABS_DONE_1"))
+    on = any(state.value_of(name) for name in SECURE_BOOT)
     return on or SECURE_BOOT_V2 in request.features
 
 
@@ -167,12 +167,7 @@ def _choose_cipher(
 
     :raises UsageError: code ``plan-flash-key``: the chip encrypts already, and no key is given
     """
-    words = {
-        each.address: state.register(each.address)
-        for each in [state.chip.security.flash_encryption]
-        if each
-    }
-    on = is_encrypting(state.chip, words)
+    on = is_encrypting(state.chip, state.register)
     if not on and ENCRYPTION not in request.features:
         return None
     if not request.flash_key:
@@ -185,7 +180,7 @@ def _choose_cipher(
         )
     config = None
     if find_scheme(state.chip) != "xts":
-        config = state.value_of(CRYPT_CONFIG) or int(USUAL_CONFIG, 0)
+        config = state.value_of(CRYPT_CONFIG) or USUAL_CRYPT_CONFIG
     cipher = FlashCipher(request.flash_key, config)
     cipher.encrypt(bytes(BLOCK), 0)  # reports an unsuitable key now
     return cipher
@@ -270,22 +265,21 @@ def rehearse(
     :raises DeviceError: an eFuse cannot be burned
     :raises SafetyStop: code ``plan-does-not-start``: the firmware would not start; or the consent to a danger is missing
     """
-    store = VirtualStore(state.data.id, state.blocks)
-    store.errors = {address: state.register(address) for address in store.errors}
+    store = store_from_state(state)
     planner = Planner(state)
     request_keys(planner, plan.steps.flash_key)
     for number, bits in enumerate(planner.unproven):  # a key that the chip hides
         store.burned[number] |= bits
-    steps: list[Step] = []
+    steps: list[PlannedStep] = []
     for step in plan.steps.steps:
         if step.collect is None:
-            steps.append(Step(step, None))
+            steps.append(PlannedStep(step, None))
             continue
         planner = Planner(store.read())
         step.collect(planner)
         done = plan_burn(planner)
         findings = (*planner.dangers, *find_dangers(done, find_surroundings(done)))
-        steps.append(Step(step, done, findings if done.steps else ()))
+        steps.append(PlannedStep(step, done, findings if done.steps else ()))
         burn(done, store)
     stop_if_fatal([each for step in steps for each in step.findings], policy)
     ended = None
@@ -321,10 +315,10 @@ def _last_line(text: str) -> str:
 def execute(
     plan: Plan,
     store: FuseStore,
-    flash: Keeper,
+    flash: FirmwareStore,
     *,
     policy: Policy,
-    confirm: Callable[[Step], None],
+    confirm: Callable[[PlannedStep], None],
     on_step: Callable[[SecureStep, str], None],
     find_surroundings: Callable[[BurnPlan], Surroundings] = lambda plan: ALONE,
 ) -> None:
@@ -362,7 +356,7 @@ def execute(
             continue
         findings = [*planner.dangers, *find_dangers(todo, find_surroundings(todo))]
         stop_if_fatal(findings, policy)
-        confirm(Step(step, todo, tuple(findings)))
+        confirm(PlannedStep(step, todo, tuple(findings)))
         burn(todo, store)
         if store.proves and _collect(step, store.read())[1].steps:
             raise _not_proven(step)
@@ -407,7 +401,7 @@ class DeviceFlash:
         if firmware.raw != firmware.plain and firmware.table is not None:
             config = None
             if find_scheme(self._plan.chip) != "xts":
-                config = int(USUAL_CONFIG, 0)
+                config = USUAL_CRYPT_CONFIG
             key = HostKey(
                 key=self._plan.request.flash_key,
                 crypt_config=config,

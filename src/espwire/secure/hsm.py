@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.errors import Unsupported, UsageError
 from espwire.secure.keys import SCHEMES, PublicKey, Scheme
+from espwire.secure.verify import SALT
 
 if TYPE_CHECKING:
     from pkcs11 import Key, ObjectClass, Session, Token
@@ -26,7 +27,6 @@ CURVES = {  # object identifier, in DER → scheme
     bytes.fromhex("06082a8648ce3d030107"): SCHEMES["ecdsa256"],
     bytes.fromhex("06052b81040022"): SCHEMES["ecdsa384"],
 }
-SALT_BYTES = 32
 UNCOMPRESSED = 0x04
 
 
@@ -62,7 +62,7 @@ class HsmSigner:
         try:
             if not self.public.scheme.is_rsa:
                 return bytes(self._key.sign(digest, mechanism=Mechanism.ECDSA))
-            parameters = (Mechanism.SHA256, MGF.SHA256, SALT_BYTES)
+            parameters = (Mechanism.SHA256, MGF.SHA256, SALT)
             pss = Mechanism.RSA_PKCS_PSS
             return bytes(self._key.sign(digest, mechanism=pss, mechanism_param=parameters))
         except PKCS11Error as error:

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from espwire.errors import ToolError, UsageError
+from espwire.errors import PortBusy, ToolError, UsageError
 from espwire.transport.base import CancelToken, Transport
 
 SCHEME = "labgrid:"
@@ -32,6 +33,8 @@ START = (
 ANSWER_S = 90.0  # more than the keeper's own limits together
 RELEASE_S = 30.0
 POLL_S = 0.05
+# who has acquired a place has its port alone, but the server may notice only after a moment that the last client is gone
+OPEN_ATTEMPTS, OPEN_PAUSE_S = 30, 0.1
 KEYS = ("coordinator", "resource", "acquired")
 
 
@@ -174,6 +177,19 @@ class _Keeper:
             assert process.stdout is not None
             self._reader.join()
             process.stdout.close()
+
+
+def open_patiently(open_once: Callable[[], Transport], cancel: CancelToken) -> Transport:
+    """Open a port; if it is still busy, try again for a few seconds.
+
+    :raises PortBusy: it stays busy
+    """
+    for _ in range(OPEN_ATTEMPTS - 1):
+        try:
+            return open_once()
+        except PortBusy:
+            cancel.sleep(OPEN_PAUSE_S)
+    return open_once()
 
 
 class PlaceTransport:

@@ -56,11 +56,12 @@ def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None =
 
 
 def _open_place(url: str, baud: int, cancel: CancelToken) -> Transport:
-    from espwire.transport.place import HeldPlace, PlaceTransport
+    from espwire.transport.place import HeldPlace, PlaceTransport, open_patiently
 
     held = HeldPlace(url, cancel)
     try:
-        return PlaceTransport(url, held, open_transport(held.url, baud=baud, cancel=cancel))
+        inner = open_patiently(lambda: open_transport(held.url, baud=baud, cancel=cancel), cancel)
+        return PlaceTransport(url, held, inner)
     except BaseException:
         held.release()
         raise

@@ -46,6 +46,7 @@ from espwire.virtual.fuse_file import (
     find_flash_key,
     is_encrypting,
     is_set,
+    open_words,
     read_words,
 )
 from espwire.virtual.nor_flash import NorFlash
@@ -333,9 +334,9 @@ class VirtualChip:
 
     def _is_guarded(self) -> bool:
         """Whether secure boot or flash encryption is on, and the chip's eFuse tables are known."""
-        security, words = self.chip.security, self.registers.words
+        security, read = self.chip.security, open_words(self.registers.words)
         at = (security.secure_boot, security.secure_boot_v1, security.secure_boot_v2)
-        on = any(is_set(bit, words) for bit in at) or is_encrypting(self.chip, words)
+        on = any(is_set(bit, read) for bit in at) or is_encrypting(self.chip, read)
         return on and bool(find_controller(self.chip))
 
     def _start_guarded(self) -> Start:
@@ -371,7 +372,7 @@ class VirtualChip:
 
     def _on_fuses_loaded(self) -> None:
         at = self.chip.security.secure_download
-        self.rom.secure_download |= is_set(at, self.registers.words)
+        self.rom.secure_download |= is_set(at, open_words(self.registers.words))
         self.on_fuses()
 
     def _on_burn(self, t: float, seconds: float) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from espwire.efuse.check import CORRECTABLE
 from espwire.efuse.coding import (
     CHUNK,
     CODED_CHUNK,
@@ -29,7 +30,6 @@ from espwire.errors import DeviceError, Unsupported
 PROGRAM_S = 0.01  # a burn of one block
 READ_S = 0.0005
 WORD = 0xFFFFFFFF
-CORRECTABLE = RS_PARITY // 2  # wrong bytes of a Reed-Solomon block
 Burn = tuple[Block, int]  # a block, and the words in its program registers as one number
 
 
@@ -185,8 +185,7 @@ class FuseController:
         burns, self._burning = self._burning, []
         for block, raw in burns:
             data, right = self._decode(block, raw)
-            full = FuseState(self.data.id, self.store.burned)
-            coding = full.scheme(block)
+            coding = FuseState(self.data.id, self.store.burned).scheme(block)
             kept = sum(
                 1 << i for i in range(raw.bit_length()) if raw >> i & 1 and self._lasts(share)
             )
@@ -194,12 +193,12 @@ class FuseController:
                 self._burn(block, kept & ((1 << block.bits) - 1))
                 continue
             wrong = self._count_wrong_bytes(raw, kept)
-            if not wrong or (wrong <= CORRECTABLE and right and coding == "reed_solomon"):
-                self._burn(block, raw)
-            else:
+            corrected = wrong <= CORRECTABLE and right and coding == "reed_solomon"
+            if wrong and not corrected:
                 part, _ = self._decode(block, kept)
                 self._burn_wrong(block, part, data)
                 continue
+            self._burn(block, raw)
             if wrong and self.store.burned[block.id] == data:
                 self.store.set_error(block, wrong)
 
@@ -210,7 +209,7 @@ class FuseController:
             self.store.copy().program(block, data)
         except DeviceError:
             return
-        self.store.burned[block.id] = before | part & ~self.store.find_protected(block)
+        self.store.burned[block.id] = before | part & ~self.store.read_burned().locked_mask(block)
         self.store.set_error(block, CORRECTABLE + 1)
 
     def _lasts(self, share: float) -> bool:

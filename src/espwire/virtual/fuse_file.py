@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from espwire.sizes import extract
 from espwire.virtual.efuses import DEFAULT_FLASH_KEY, ChipConfig, fuse_registers
 
 CRYPT_CONFIG = "FLASH_CRYPT_CONFIG"
+ReadWord = Callable[[int], int]  # the word at an address
 
 if TYPE_CHECKING:
     from espwire.efuse.danger import Place
@@ -118,7 +119,7 @@ def read_part(store: VirtualStore, place: Place) -> bytes:
 def _burn_flash_key(store: VirtualStore, config: ChipConfig) -> None:
     """Burn and hide the key that the chip encrypts with, where the purposes are."""
     from espwire.efuse.danger import find_flash_keys
-    from espwire.efuse.keys import find_read_locks
+    from espwire.efuse.keys import build_number, find_read_locks
     from espwire.efuse.model import Field
     from espwire.efuse.state import READ_LOCKS
 
@@ -130,8 +131,7 @@ def _burn_flash_key(store: VirtualStore, config: ChipConfig) -> None:
         left = key
         for place, size in zip(places, sizes, strict=True):
             part, left = left[:size], left[size:]
-            part = part[::-1] if place.purpose.reverse else part
-            store.burned[place.block.id] |= int.from_bytes(part, "little") << place.purpose.start
+            store.burned[place.block.id] |= build_number(place.purpose, part) << place.purpose.start
             locks = find_read_locks(place.block, place.mask)
             flags = {READ_LOCKS: sum(1 << lock for lock in locks)}
             flags |= dict.fromkeys(place.purpose.sets, 1)
@@ -151,7 +151,8 @@ def read_config(
 ) -> ChipConfig:
     """``config`` with what the eFuses hold; ``words`` is what software reads of them."""
     full = store.read_burned()
-    identity = Identity(chip, KnownWords(lambda address: words.get(address, 0)))
+    read = open_words(words)
+    identity = Identity(chip, KnownWords(read))
     security, revision = chip.security, identity.revision()
     flash_key, fields = find_flash_key(store), dict(config.fields)
     if store.path is None:  # made of the words that software reads
@@ -162,27 +163,32 @@ def read_config(
         config,
         fields=fields,
         flash_key=flash_key,
-        manual_encrypt_disabled=is_set(security.manual_encrypt_disable, words),
+        manual_encrypt_disabled=is_set(security.manual_encrypt_disable, read),
         mac=identity.mac(),
         revision=int(revision),
-        secure_download=is_set(security.secure_download, words),
-        secure_boot=is_set(security.secure_boot or security.secure_boot_v2, words),
-        secure_boot_v1=is_set(security.secure_boot_v1, words),
-        flash_encryption=is_encrypting(chip, words),
+        secure_download=is_set(security.secure_download, read),
+        secure_boot=is_set(security.secure_boot or security.secure_boot_v2, read),
+        secure_boot_v1=is_set(security.secure_boot_v1, read),
+        flash_encryption=is_encrypting(chip, read),
         key_purposes=tuple(
-            extract(words.get(slot.address, 0), slot.shift, slot.bits)
+            extract(read(slot.address), slot.shift, slot.bits)
             for slot in security.key_purpose_slots
         ),
     )
 
 
-def is_set(at: BitAt | None, words: Mapping[int, int]) -> bool:
+def open_words(words: Mapping[int, int]) -> ReadWord:
+    """Reads words by address; those that are not known are 0."""
+    return lambda address: words.get(address, 0)
+
+
+def is_set(at: BitAt | None, read: ReadWord) -> bool:
     """Whether a bit of the eFuses is set."""
-    return at is not None and bool(words.get(at.address, 0) >> at.bit & 1)
+    return at is not None and bool(read(at.address) >> at.bit & 1)
 
 
-def is_encrypting(chip: Chip, words: Mapping[int, int]) -> bool:
+def is_encrypting(chip: Chip, read: ReadWord) -> bool:
     """Whether flash encryption is on: its counter has an odd number of bits."""
     at = chip.security.flash_encryption
-    count = 0 if at is None else extract(words.get(at.address, 0), at.shift, at.bits)
+    count = 0 if at is None else extract(read(at.address), at.shift, at.bits)
     return bool(count.bit_count() % 2)

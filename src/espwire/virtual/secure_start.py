@@ -15,22 +15,22 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from espwire.chips.model import BitAt
 from espwire.efuse.danger import find_places
 from espwire.efuse.key_files import judge_scheme
 from espwire.efuse.store import VirtualStore
 from espwire.efuse.trust import list_trusted
-from espwire.errors import ImageError, TableError, Unsupported
+from espwire.errors import ImageError, Unsupported
 from espwire.image.codec import parse_prefix
 from espwire.image.descriptors import find_app_descriptor
 from espwire.image.model import ROW_MAGIC, Image
 from espwire.image.ota import OTA_DATA_SIZE, find_boot, find_ota_data, parse_ota_data
 from espwire.image.partition_table import (
+    LAST_TABLE,
     TABLE_OFFSET,
     TABLE_SIZE,
     Partition,
     PartitionTable,
-    parse_table,
+    parse_if_table,
 )
 from espwire.image.signature import DIGEST_BYTES, IV_BYTES, V1_SIZE
 from espwire.secure.flash_encryption import UNIT, decrypt_esp32, decrypt_xts, find_scheme
@@ -43,9 +43,8 @@ from espwire.secure.secure_boot_v1 import (
 from espwire.secure.verify import is_valid
 from espwire.sizes import SECTOR
 from espwire.virtual.boot import BootText
-from espwire.virtual.fuse_file import is_encrypting, read_part
+from espwire.virtual.fuse_file import CRYPT_CONFIG, is_encrypting, is_set, read_part
 
-LAST_TABLE = 0x20000  # a partition table is searched below this address
 SECURE_VERSION = (
     "SECURE_VERSION"  # eFuse: the number of set bits is the least version of applications
 )
@@ -99,11 +98,10 @@ def start(text: BootText, store: VirtualStore, flash: FlashView) -> Start:
 def build_decrypt(store: VirtualStore, key: bytes) -> Callable[[bytes, int], bytes]:
     """How a chip with these eFuses reads its flash. With a key of zeros, which XTS-AES does not allow, it reads zeros."""
     full = store.read_burned()
-    at = full.chip.security.flash_encryption
-    if at is None or not is_encrypting(full.chip, {at.address: full.register(at.address)}):
+    if not is_encrypting(full.chip, full.register):
         return lambda data, address: data
     if find_scheme(full.chip) != "xts":
-        config = full.value_of("FLASH_CRYPT_CONFIG")
+        config = full.value_of(CRYPT_CONFIG)
         return lambda data, address: decrypt_esp32(data, address, key or bytes(32), config)
     if not any(key):
         return lambda data, address: bytes(len(data))
@@ -121,13 +119,11 @@ class _Starter:
         full = store.read_burned()
         self._chip, self._text, self._full, self._flash = full.chip, text, full, flash
         self._store, security = store, full.chip.security
-        self._v1 = self._is_set(security.secure_boot_v1)
-        self._v2 = self._is_set(security.secure_boot_v2) or self._is_set(security.secure_boot)
+        self._v1 = is_set(security.secure_boot_v1, full.register)
+        v2 = (security.secure_boot_v2, security.secure_boot)
+        self._v2 = any(is_set(at, full.register) for at in v2)
         self._trusted = [each for each in list_trusted(store.read()) if not each.revoked]
         self._lines: list[str] = []
-
-    def _is_set(self, at: BitAt | None) -> bool:
-        return at is not None and bool(self._full.register(at.address) >> at.bit & 1)
 
     def run(self) -> Start:
         app = None
@@ -222,11 +218,8 @@ class _Starter:
             start_of = self._flash.decrypt(self._flash.read(at, UNIT), at)
             if start_of[:2] != ROW_MAGIC:
                 continue
-            try:
-                table = parse_table(self._flash.view(at, TABLE_SIZE))
-            except TableError:
-                continue
-            if table.partitions and table.md5_valid is not False:
+            table = parse_if_table(self._flash.view(at, TABLE_SIZE))
+            if table is not None:
                 return table
         head = self._flash.decrypt(self._flash.read(TABLE_OFFSET, UNIT), TABLE_OFFSET)[:2]
         if head == ROW_MAGIC:

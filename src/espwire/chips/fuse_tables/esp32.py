@@ -5,7 +5,6 @@ TABLE: dict[str, object] = {
     "id": 'esp32',
     "name": 'ESP32',
     "digest_schemes": ['rsa3072'],
-    "quirks": ['Each block has own write registers; no block number.', 'Coding scheme 3 reads as none.', 'MAC_VERSION 1 unlocks CUSTOM_MAC fields in block 3.', 'BLK3_PART_RESERVE unlocks ADC point fields.', 'Keys for flash encryption and boot v1 are byte-reversed.', 'Digest burn needs revision 300 and scheme none.', 'Fault error bits count only when scheme is three-quarter.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1073061888, 'write': 1073061916, 'words': 7},
         {'id': 1, 'name': 'BLOCK1', 'alias': ['flash_encryption'], 'read': 1073061944, 'write': 1073062040, 'words': 8, 'wr_dis': 7, 'rd_dis': [0]},
@@ -19,11 +18,10 @@ TABLE: dict[str, object] = {
         {'name': 'secure_boot_v2', 'block': 2, 'digest': True, 'min_revision': 300, 'coding': 'none'},
     ],
     "flash_voltage": {'force': 'XPD_SDIO_FORCE', 'power': 'XPD_SDIO_REG', 'high': 'XPD_SDIO_TIEH'},
-    "controller": {'base': 1073061888, 'size': 288, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'timeout_s': 0.25, 'idle_reads': 1, 'program_words': 8, 'check_words': 0, 'clear_bytes': 0, 'decode_error_mask': 4095, 'per_block_write_registers': True, 'registers': {'clock': 1073062136, 'dac_config': 1073062168, 'command': 1073062148, 'config': 1073062140, 'decode_status': 1073062172}, 'bit_fields': {'clock_select0': {'register': 'clock', 'shift': 0, 'bits': 8}, 'clock_select1': {'register': 'clock', 'shift': 8, 'bits': 8}, 'dac_clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}}},
+    "controller": {'base': 1073061888, 'size': 288, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'timeout_s': 0.25, 'idle_reads': 1, 'program_words': 8, 'check_words': 0, 'decode_error_mask': 4095, 'per_block_write_registers': True, 'registers': {'clock': 1073062136, 'dac_config': 1073062168, 'command': 1073062148, 'config': 1073062140, 'decode_status': 1073062172}, 'bit_fields': {'clock_select0': {'register': 'clock', 'shift': 0, 'bits': 8}, 'clock_select1': {'register': 'clock', 'shift': 8, 'bits': 8}, 'dac_clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}}},
     "timing": {'mode': 'by_crystal', 'settings': [{'mhz': 26, 'clock_select0': 250, 'clock_select1': 255, 'dac_clock_divider': 52}, {'mhz': 40, 'clock_select0': 160, 'clock_select1': 255, 'dac_clock_divider': 80}, {'mhz': 80, 'clock_select0': 80, 'clock_select1': 128, 'dac_clock_divider': 100}]},
-    "coding": {'block0': 'none', 'other_blocks': 'by_field', 'field': 'CODING_SCHEME', 'word': 6, 'mask': 3, 'values': {'0': 'none', '1': 'three_quarter', '2': 'repeat', '3': 'none'}, 'chunk_bytes': 6},
-    "groups": {'key_block': 'always; width follows coding', 'custom_mac': 'MAC_VERSION == 1', 'adc_calibration': 'BLK3_PART_RESERVE == 1'},
-    "formats": {'adc_vref': {'base_mv': 1100, 'step_mv': 7, 'sign_bit': 4, 'magnitude_bits': 4}, 'adc_point': {'step': 4, 'twos_complement': True, 'sign_bit_low': 6, 'sign_bit_high': 8, 'offsets': {'ADC1_TP_LOW': 278, 'ADC2_TP_LOW': 421, 'ADC1_TP_HIGH': 3265, 'ADC2_TP_HIGH': 3406}}, 'spi_pin': {'add_2_from': 30, 'forbidden': [30, 31], 'max': 33}},
+    "coding": {'block0': 'none', 'other_blocks': 'by_field', 'field': 'CODING_SCHEME', 'word': 6, 'mask': 3, 'values': {'0': 'none', '1': 'three_quarter', '2': 'repeat', '3': 'none'}},
+    "formats": {'adc_vref': {'base_mv': 1100, 'step_mv': 7}, 'adc_point': {'step': 4, 'twos_complement': True, 'offsets': {'ADC1_TP_LOW': 278, 'ADC2_TP_LOW': 421, 'ADC1_TP_HIGH': 3265, 'ADC2_TP_HIGH': 3406}}, 'spi_pin': {'add_2_from': 30, 'forbidden': [30, 31], 'max': 33}},
     "danger": [
         {'name': 'efuse-no-digest', 'all_set': ['ABS_DONE_1'], 'check': 'no_digest', 'text': 'secure boot would be on, but BLOCK2 holds no readable digest: the chip could never boot again'},
         {'name': 'efuse-no-flash-key', 'odd': ['FLASH_CRYPT_CNT'], 'keys': ['flash_encryption'], 'check': 'no_key', 'text': 'flash encryption would be on without a key in BLOCK1: the chip would decrypt the flash with zeros'},

@@ -5,7 +5,6 @@ TABLE: dict[str, object] = {
     "id": 'esp32c2',
     "name": 'ESP32-C2',
     "digest_schemes": ['ecdsa192', 'ecdsa256'],
-    "quirks": ['One key block split in two 128-bit halves.', 'Purposes are virtual numbers, nothing is stored.', '256-bit key: set XTS_KEY_LENGTH_256.', 'Digest is the first 16 bytes of SHA-256.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'alias': ['BLOCK0'], 'read': 1610647596, 'write': 1610647552, 'words': 2},
         {'id': 1, 'name': 'BLOCK1', 'alias': ['BLOCK1'], 'read': 1610647604, 'write': 1610647552, 'words': 3, 'wr_dis': 5},
@@ -25,11 +24,11 @@ TABLE: dict[str, object] = {
         {'name': 'XTS_AES_128_KEY_DERIVED_FROM_128_EFUSE_BITS', 'value': 2, 'bytes': 16, 'reverse': True, 'read_protect': True},
         {'name': 'SECURE_BOOT_DIGEST', 'value': 3, 'start': 128, 'bytes': 16, 'takes_digest': 32, 'digest': True},
     ],
-    "controller": {'base': 1610647552, 'size': 512, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'block_shift': 2, 'timeout_s': 0.25, 'after_read_us': 1000, 'idle_reads': 2, 'program_words': 8, 'check_words': 3, 'clear_bytes': 32, 'registers': {'clock': 1610647688, 'command': 1610647700, 'config': 1610647692, 'dac_config': 1610647816, 'check_data': 1610647584, 'program_data': 1610647552, 'repeat_error0': 1610647680, 'rs_error0': 1610647684, 'status': 1610647696, 'write_timing0': 1610647824, 'write_timing1': 1610647828, 'write_timing2': 1610647832}, 'bit_fields': {'power_off': {'register': 'write_timing2', 'shift': 0, 'bits': 16}, 'power_on': {'register': 'write_timing1', 'shift': 8, 'bits': 16}, 'clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}, 'step_count': {'register': 'dac_config', 'shift': 9, 'bits': 8}, 'program_inactive': {'register': 'write_timing0', 'shift': 8, 'bits': 8}}},
+    "controller": {'base': 1610647552, 'size': 512, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'block_shift': 2, 'timeout_s': 0.25, 'after_read_us': 1000, 'idle_reads': 2, 'program_words': 8, 'check_words': 3, 'registers': {'clock': 1610647688, 'command': 1610647700, 'config': 1610647692, 'dac_config': 1610647816, 'check_data': 1610647584, 'program_data': 1610647552, 'repeat_error0': 1610647680, 'rs_error0': 1610647684, 'status': 1610647696, 'write_timing0': 1610647824, 'write_timing1': 1610647828, 'write_timing2': 1610647832}, 'bit_fields': {'power_off': {'register': 'write_timing2', 'shift': 0, 'bits': 16}, 'power_on': {'register': 'write_timing1', 'shift': 8, 'bits': 16}, 'clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}, 'step_count': {'register': 'dac_config', 'shift': 9, 'bits': 8}, 'program_inactive': {'register': 'write_timing0', 'shift': 8, 'bits': 8}}},
     "timing": {'mode': 'fixed', 'allowed_mhz': [26, 40], 'step_count': 255, 'clock_divider': 40, 'power_on': 12288, 'power_off': 400, 'program_inactive': {'40': 200, '26': 130}},
     "coding": {'block0': 'none', 'other_blocks': 'reed_solomon'},
-    "groups": {'key_block': 'always', 'calibration_min_block_version': 1, 'block_version': 'BLK_VERSION_MAJOR * 100 + BLK_VERSION_MINOR'},
-    "formats": {'adc_point': {'step': 4, 'sign': 'top bit'}, 'temp_sensor': {'step': 0.1, 'sign': 'top bit'}},
+    "groups": {'calibration_min_block_version': 1},
+    "formats": {'adc_point': {'step': 4}, 'temp_sensor': {'step': 0.1}},
     "danger": [
         {'name': 'efuse-key-halves', 'all_set': ['XTS_KEY_LENGTH_256', 'SECURE_BOOT_EN'], 'text': 'the key of 256 bits fills the block whose upper half is the digest of secure boot: the chip could not boot'},
     ],

@@ -5,7 +5,6 @@ TABLE: dict[str, object] = {
     "id": 'esp32c3',
     "name": 'ESP32-C3',
     "digest_schemes": ['rsa3072'],
-    "quirks": ['Fail bits sit one block off; counts are right.', 'JTAG_SEL_ENABLE does nothing in silicon.', 'Key slot 5 must not hold an XTS key.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1610647596, 'write': 1610647552, 'words': 6},
         {'id': 1, 'name': 'MAC_SPI_8M_0', 'alias': ['BLOCK1'], 'read': 1610647620, 'write': 1610647552, 'words': 6, 'wr_dis': 20},
@@ -46,11 +45,11 @@ TABLE: dict[str, object] = {
         {'name': 'SECURE_BOOT_DIGEST2', 'value': 11, 'digest': True},
     ],
     "slot5_forbidden": ['XTS_AES_128_KEY'],
-    "controller": {'base': 1610647552, 'size': 512, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'block_shift': 2, 'timeout_s': 0.25, 'after_read_us': 1000, 'idle_reads': 2, 'program_words': 8, 'check_words': 3, 'clear_bytes': 32, 'registers': {'check_data': 1610647584, 'clock': 1610648008, 'command': 1610648020, 'config': 1610648012, 'dac_config': 1610648040, 'date': 1610648060, 'program_data': 1610647552, 'repeat_error0': 1610647932, 'repeat_error1': 1610647936, 'repeat_error2': 1610647940, 'repeat_error3': 1610647944, 'repeat_error4': 1610647952, 'rs_error0': 1610648000, 'rs_error1': 1610648004, 'read_timing': 1610648044, 'status': 1610648016, 'write_timing1': 1610648048, 'write_timing2': 1610648052}, 'bit_fields': {'power_off': {'register': 'write_timing2', 'shift': 0, 'bits': 16}, 'power_on': {'register': 'write_timing1', 'shift': 8, 'bits': 16}, 'clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}, 'step_count': {'register': 'dac_config', 'shift': 9, 'bits': 8}}},
+    "controller": {'base': 1610647552, 'size': 512, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'block_shift': 2, 'timeout_s': 0.25, 'after_read_us': 1000, 'idle_reads': 2, 'program_words': 8, 'check_words': 3, 'registers': {'check_data': 1610647584, 'clock': 1610648008, 'command': 1610648020, 'config': 1610648012, 'dac_config': 1610648040, 'date': 1610648060, 'program_data': 1610647552, 'repeat_error0': 1610647932, 'repeat_error1': 1610647936, 'repeat_error2': 1610647940, 'repeat_error3': 1610647944, 'repeat_error4': 1610647952, 'rs_error0': 1610648000, 'rs_error1': 1610648004, 'read_timing': 1610648044, 'status': 1610648016, 'write_timing1': 1610648048, 'write_timing2': 1610648052}, 'bit_fields': {'power_off': {'register': 'write_timing2', 'shift': 0, 'bits': 16}, 'power_on': {'register': 'write_timing1', 'shift': 8, 'bits': 16}, 'clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}, 'step_count': {'register': 'dac_config', 'shift': 9, 'bits': 8}}},
     "timing": {'mode': 'fixed', 'allowed_mhz': [40], 'step_count': 255, 'clock_divider': 40, 'power_on': 12288, 'power_off': 400},
     "coding": {'block0': 'none', 'other_blocks': 'reed_solomon'},
-    "groups": {'key_block': 'always', 'calibration_min_block_version': 100, 'block_version': 'BLK_VERSION_MAJOR * 100 + BLK_VERSION_MINOR'},
-    "formats": {'adc_point': {'step': 4, 'sign': 'top bit'}, 'temp_sensor': {'step': 0.1, 'sign': 'top bit'}},
+    "groups": {'calibration_min_block_version': 100},
+    "formats": {'adc_point': {'step': 4}, 'temp_sensor': {'step': 0.1}},
     "danger": [
         {'name': 'efuse-no-effect', 'any_set': ['JTAG_SEL_ENABLE'], 'note': True, 'text': 'JTAG_SEL_ENABLE has no effect on this chip'},
         {'name': 'efuse-no-effect', 'max_revision': 2, 'all_set': ['SECURE_BOOT_EN'], 'note': True, 'text': 'ESP-IDF supports secure boot on this chip from revision v0.3 on only'},

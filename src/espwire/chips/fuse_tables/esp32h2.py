@@ -6,7 +6,6 @@ TABLE: dict[str, object] = {
     "name": 'ESP32-H2',
     "digest_schemes": ['rsa3072', 'ecdsa192', 'ecdsa256'],
     "weak_digest_schemes": ['ecdsa192', 'ecdsa256'],
-    "quirks": ['Key slot 5 must not hold XTS or ECDSA key.', 'ECDSA_FORCE_USE_HARDWARE_K exists up to revision 101.', 'Purposes 2 and 3: reserved here, XTS-256 in chip table.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1611335724, 'write': 1611335680, 'words': 6},
         {'id': 1, 'name': 'MAC_SPI_8M_0', 'alias': ['BLOCK1'], 'read': 1611335748, 'write': 1611335680, 'words': 6, 'wr_dis': 20},
@@ -48,11 +47,11 @@ TABLE: dict[str, object] = {
         {'name': 'SECURE_BOOT_DIGEST2', 'value': 11, 'digest': True},
     ],
     "slot5_forbidden": ['XTS_AES_128_KEY', 'ECDSA_KEY'],
-    "controller": {'base': 1611335680, 'size': 512, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'block_shift': 2, 'timeout_s': 0.25, 'after_read_us': 1000, 'idle_reads': 2, 'program_words': 8, 'check_words': 3, 'clear_bytes': 32, 'registers': {'check_data': 1611335712, 'clock': 1611336136, 'command': 1611336148, 'config': 1611336140, 'dac_config': 1611336168, 'date': 1611336188, 'program_data': 1611335680, 'repeat_error0': 1611336060, 'repeat_error1': 1611336064, 'repeat_error2': 1611336068, 'repeat_error3': 1611336072, 'repeat_error4': 1611336076, 'rs_error0': 1611336128, 'rs_error1': 1611336132, 'read_timing': 1611336172, 'status': 1611336144, 'write_timing1': 1611336176, 'write_timing2': 1611336180}, 'bit_fields': {'power_off': {'register': 'write_timing2', 'shift': 0, 'bits': 16}, 'power_on': {'register': 'write_timing1', 'shift': 8, 'bits': 16}, 'clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}, 'step_count': {'register': 'dac_config', 'shift': 9, 'bits': 8}}},
+    "controller": {'base': 1611335680, 'size': 512, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'block_shift': 2, 'timeout_s': 0.25, 'after_read_us': 1000, 'idle_reads': 2, 'program_words': 8, 'check_words': 3, 'registers': {'check_data': 1611335712, 'clock': 1611336136, 'command': 1611336148, 'config': 1611336140, 'dac_config': 1611336168, 'date': 1611336188, 'program_data': 1611335680, 'repeat_error0': 1611336060, 'repeat_error1': 1611336064, 'repeat_error2': 1611336068, 'repeat_error3': 1611336072, 'repeat_error4': 1611336076, 'rs_error0': 1611336128, 'rs_error1': 1611336132, 'read_timing': 1611336172, 'status': 1611336144, 'write_timing1': 1611336176, 'write_timing2': 1611336180}, 'bit_fields': {'power_off': {'register': 'write_timing2', 'shift': 0, 'bits': 16}, 'power_on': {'register': 'write_timing1', 'shift': 8, 'bits': 16}, 'clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}, 'step_count': {'register': 'dac_config', 'shift': 9, 'bits': 8}}},
     "timing": {'mode': 'fixed', 'allowed_mhz': [32], 'step_count': 255, 'clock_divider': 40, 'power_on': 12288, 'power_off': 400},
     "coding": {'block0': 'none', 'other_blocks': 'reed_solomon'},
-    "groups": {'key_block': 'always', 'calibration_min_block_version': 2, 'block_version': 'BLK_VERSION_MAJOR * 100 + BLK_VERSION_MINOR'},
-    "formats": {'adc_point': {'step': 4, 'sign': 'top bit'}, 'temp_sensor': {'step': 0.1, 'sign': 'top bit'}},
+    "groups": {'calibration_min_block_version': 2},
+    "formats": {'adc_point': {'step': 4}, 'temp_sensor': {'step': 0.1}},
     "danger": [
         {'name': 'efuse-weak-ecdsa', 'max_revision': 101, 'check': 'has_key', 'keys': ['ECDSA_KEY'], 'note': True, 'text': 'the ECDSA hardware of this revision is weak (AR2024-007)'},
     ],

@@ -5,7 +5,6 @@ TABLE: dict[str, object] = {
     "id": 'esp32s3',
     "name": 'ESP32-S3',
     "digest_schemes": ['rsa3072'],
-    "quirks": ['DIS_USB_JTAG plus DIS_USB_SERIAL_JTAG together break ROM boot.', 'Key slot 5 must not hold an XTS key.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1610641452, 'write': 1610641408, 'words': 6},
         {'id': 1, 'name': 'MAC_SPI_8M_0', 'alias': ['BLOCK1'], 'read': 1610641476, 'write': 1610641408, 'words': 6, 'wr_dis': 20},
@@ -50,11 +49,11 @@ TABLE: dict[str, object] = {
     ],
     "slot5_forbidden": ['XTS_AES_256_KEY_1', 'XTS_AES_256_KEY_2', 'XTS_AES_128_KEY'],
     "flash_voltage": {'force': 'VDD_SPI_FORCE', 'power': 'VDD_SPI_XPD', 'high': 'VDD_SPI_TIEH'},
-    "controller": {'base': 1610641408, 'size': 512, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'block_shift': 2, 'timeout_s': 0.25, 'after_read_us': 1000, 'idle_reads': 2, 'program_words': 8, 'check_words': 3, 'clear_bytes': 32, 'registers': {'check_data': 1610641440, 'clock': 1610641864, 'command': 1610641876, 'config': 1610641868, 'dac_config': 1610641896, 'date': 1610641916, 'program_data': 1610641408, 'repeat_error0': 1610641788, 'repeat_error1': 1610641792, 'repeat_error2': 1610641796, 'repeat_error3': 1610641800, 'repeat_error4': 1610641808, 'rs_error0': 1610641856, 'rs_error1': 1610641860, 'read_timing': 1610641900, 'status': 1610641872, 'write_timing1': 1610641908, 'write_timing2': 1610641912}, 'bit_fields': {'power_off': {'register': 'write_timing2', 'shift': 0, 'bits': 16}, 'power_on': {'register': 'write_timing1', 'shift': 8, 'bits': 16}, 'clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}, 'step_count': {'register': 'dac_config', 'shift': 9, 'bits': 8}}},
+    "controller": {'base': 1610641408, 'size': 512, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'block_shift': 2, 'timeout_s': 0.25, 'after_read_us': 1000, 'idle_reads': 2, 'program_words': 8, 'check_words': 3, 'registers': {'check_data': 1610641440, 'clock': 1610641864, 'command': 1610641876, 'config': 1610641868, 'dac_config': 1610641896, 'date': 1610641916, 'program_data': 1610641408, 'repeat_error0': 1610641788, 'repeat_error1': 1610641792, 'repeat_error2': 1610641796, 'repeat_error3': 1610641800, 'repeat_error4': 1610641808, 'rs_error0': 1610641856, 'rs_error1': 1610641860, 'read_timing': 1610641900, 'status': 1610641872, 'write_timing1': 1610641908, 'write_timing2': 1610641912}, 'bit_fields': {'power_off': {'register': 'write_timing2', 'shift': 0, 'bits': 16}, 'power_on': {'register': 'write_timing1', 'shift': 8, 'bits': 16}, 'clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}, 'step_count': {'register': 'dac_config', 'shift': 9, 'bits': 8}}},
     "timing": {'mode': 'fixed', 'allowed_mhz': [40], 'step_count': 255, 'clock_divider': 40, 'power_on': 12288, 'power_off': 400},
     "coding": {'block0': 'none', 'other_blocks': 'reed_solomon'},
-    "groups": {'key_block': 'always', 'calibration_min_block_version': 100, 'block_version': 'BLK_VERSION_MAJOR * 100 + BLK_VERSION_MINOR'},
-    "formats": {'adc_point': {'step': 4, 'sign': 'top bit'}, 'temp_sensor': {'step': 0.1, 'sign': 'top bit'}},
+    "groups": {'calibration_min_block_version': 100},
+    "formats": {'adc_point': {'step': 4}, 'temp_sensor': {'step': 0.1}},
     "danger": [
         {'name': 'efuse-usb-boot', 'all_set': ['DIS_USB_JTAG', 'DIS_USB_SERIAL_JTAG'], 'text': 'DIS_USB_JTAG and DIS_USB_SERIAL_JTAG together keep this chip from starting, in download mode as well'},
     ],

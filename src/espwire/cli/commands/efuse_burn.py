@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from espwire.cli.efuse_options import find_settings
-from espwire.cli.efuse_session import BurnStep, PlanStep, step
+from espwire.cli.efuse_session import BurnCommand, PlanCommand, efuse_command
 from espwire.cli.number_types import Number
 from espwire.errors import UsageError
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from espwire.efuse.planner import Planner
     from espwire.efuse.state import FuseState
 
-Command = Callable[..., BurnStep]
 token_option = click.option(
     "--show-token", is_flag=True, help="Print the EFSW token of the burn; it contains key bytes."
 )
@@ -42,18 +41,18 @@ no_protect_option = click.option(
 
 
 @click.command()
-@step
-def burn_plan() -> PlanStep:
+@efuse_command
+def burn_plan() -> PlanCommand:
     """Burns what the commands of the plan request, if the chip is in the state that the plan assumes."""
-    return PlanStep()
+    return PlanCommand()
 
 
 @click.command()
 @click.argument("words", metavar="NAME VALUE…", nargs=-1, required=True)
 @click.option("--force", is_flag=True, help="Add bits to a value that has others.")
 @token_option
-@step
-def burn_efuse(words: tuple[str, ...], force: bool, show_token: bool) -> BurnStep:
+@efuse_command
+def burn_efuse(words: tuple[str, ...], force: bool, show_token: bool) -> BurnCommand:
     """The VALUE of a single flag or counter may be omitted: it becomes the next one."""
     pairs = [(words[0], None)] if len(words) == 1 else pair_up(words)
 
@@ -62,7 +61,7 @@ def burn_efuse(words: tuple[str, ...], force: bool, show_token: bool) -> BurnSte
 
         request_fields(planner, pairs, force=force)
 
-    return BurnStep(collect, show_token)
+    return BurnCommand(collect, show_token)
 
 
 def pair_up(words: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -82,8 +81,8 @@ def pair_up(words: Sequence[str]) -> list[tuple[str, str | None]]:
 @click.argument("bits", metavar="BIT…", nargs=-1, required=True, type=Number())
 @force_option
 @token_option
-@step
-def burn_bit(block: str, bits: tuple[int, ...], force: bool, show_token: bool) -> BurnStep:
+@efuse_command
+def burn_bit(block: str, bits: tuple[int, ...], force: bool, show_token: bool) -> BurnCommand:
     """BIT is a number from 0 on, counted from the lowest bit of the first word of BLOCK."""
 
     def collect(planner: Planner) -> None:
@@ -91,7 +90,7 @@ def burn_bit(block: str, bits: tuple[int, ...], force: bool, show_token: bool) -
 
         request_bits(planner, block, bits, force=force)
 
-    return BurnStep(collect, show_token)
+    return BurnCommand(collect, show_token)
 
 
 @click.command()
@@ -101,8 +100,10 @@ def burn_bit(block: str, bits: tuple[int, ...], force: bool, show_token: bool) -
 )
 @force_option
 @token_option
-@step
-def burn_block_data(words: tuple[str, ...], offset: int, force: bool, show_token: bool) -> BurnStep:
+@efuse_command
+def burn_block_data(
+    words: tuple[str, ...], offset: int, force: bool, show_token: bool
+) -> BurnCommand:
     """For data. Use burn-key for keys: it reverses and protects them as the hardware needs it."""
     pairs = _read_pairs(words)
     if offset and len(pairs) > 1:
@@ -116,7 +117,7 @@ def burn_block_data(words: tuple[str, ...], offset: int, force: bool, show_token
         for block, data in pairs:
             request_data(planner, block, data, offset=offset, force=force)
 
-    return BurnStep(collect, show_token)
+    return BurnCommand(collect, show_token)
 
 
 def _read_pairs(words: Sequence[str]) -> list[tuple[str, bytes]]:
@@ -157,8 +158,8 @@ class KeyCommand(click.Command):
 @force_option
 @sensitive_option
 @token_option
-@step
-def burn_key(words: tuple[str, ...], **options: bool) -> BurnStep:
+@efuse_command
+def burn_key(words: tuple[str, ...], **options: bool) -> BurnCommand:
     """All chips except the ESP32 need PURPOSE; on the ESP32, the name of the block implies it."""
     return _key_step(words, options, digest=False)
 
@@ -171,13 +172,13 @@ def burn_key(words: tuple[str, ...], **options: bool) -> BurnStep:
 @force_option
 @sensitive_option
 @token_option
-@step
-def burn_key_digest(words: tuple[str, ...], **options: bool) -> BurnStep:
+@efuse_command
+def burn_key_digest(words: tuple[str, ...], **options: bool) -> BurnCommand:
     """KEYFILE is a PEM file with a key of secure boot version 2; the digest of its public part is burned."""
     return _key_step(words, options, digest=True)
 
 
-def _key_step(words: tuple[str, ...], options: dict[str, Any], *, digest: bool) -> BurnStep:
+def _key_step(words: tuple[str, ...], options: dict[str, Any], *, digest: bool) -> BurnCommand:
     def collect(planner: Planner) -> None:
         from espwire.efuse.key_files import read_digests, read_keys
         from espwire.efuse.keys import request_keys
@@ -192,15 +193,15 @@ def _key_step(words: tuple[str, ...], options: dict[str, Any], *, digest: bool) 
             force=options["force"],
         )
 
-    return BurnStep(collect, options["show_token"], options["sensitive"])
+    return BurnCommand(collect, options["show_token"], options["sensitive"])
 
 
 @click.command()
 @click.argument("address", metavar="MAC")
 @force_option
 @token_option
-@step
-def burn_custom_mac(address: str, force: bool, show_token: bool) -> BurnStep:
+@efuse_command
+def burn_custom_mac(address: str, force: bool, show_token: bool) -> BurnCommand:
     """Firmware uses the custom address only if it is written to do so."""
     from espwire.efuse.requests import parse_mac
 
@@ -217,14 +218,14 @@ def burn_custom_mac(address: str, force: bool, show_token: bool) -> BurnStep:
         remark = "Firmware uses this address only if it is written to do so."
         return f"{draw_custom_mac(state)}\n{remark}"
 
-    return BurnStep(collect, show_token, after=after)
+    return BurnCommand(collect, show_token, after=after)
 
 
 @click.command()
 @click.argument("names", metavar="EFUSE…", nargs=-1, required=True)
 @token_option
-@step
-def read_protect_efuse(names: tuple[str, ...], show_token: bool) -> BurnStep:
+@efuse_command
+def read_protect_efuse(names: tuple[str, ...], show_token: bool) -> BurnCommand:
     """Software can never read these eFuses again."""
 
     def collect(planner: Planner) -> None:
@@ -232,14 +233,14 @@ def read_protect_efuse(names: tuple[str, ...], show_token: bool) -> BurnStep:
 
         request_read_locks(planner, names)
 
-    return BurnStep(collect, show_token)
+    return BurnCommand(collect, show_token)
 
 
 @click.command()
 @click.argument("names", metavar="EFUSE…", nargs=-1, required=True)
 @token_option
-@step
-def write_protect_efuse(names: tuple[str, ...], show_token: bool) -> BurnStep:
+@efuse_command
+def write_protect_efuse(names: tuple[str, ...], show_token: bool) -> BurnCommand:
     """These eFuses, and those that share their locks, can never be burned again."""
 
     def collect(planner: Planner) -> None:
@@ -247,14 +248,14 @@ def write_protect_efuse(names: tuple[str, ...], show_token: bool) -> BurnStep:
 
         request_write_locks(planner, names)
 
-    return BurnStep(collect, show_token)
+    return BurnCommand(collect, show_token)
 
 
 @click.command()
 @click.argument("voltage", type=click.Choice(("1.8V", "3.3V", "OFF")))
 @token_option
-@step
-def set_flash_voltage(voltage: str, show_token: bool) -> BurnStep:
+@efuse_command
+def set_flash_voltage(voltage: str, show_token: bool) -> BurnCommand:
     """The strapping pin no longer matters then. A wrong voltage destroys the flash chip."""
 
     def collect(planner: Planner) -> None:
@@ -262,4 +263,4 @@ def set_flash_voltage(voltage: str, show_token: bool) -> BurnStep:
 
         request_flash_voltage(planner, voltage)
 
-    return BurnStep(collect, show_token)
+    return BurnCommand(collect, show_token)

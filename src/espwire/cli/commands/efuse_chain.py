@@ -10,7 +10,7 @@ import click
 from espwire.cli.app import LazyGroup
 from espwire.cli.command_table import GROUPS
 from espwire.cli.efuse_options import build_options, find_settings
-from espwire.cli.efuse_session import Session, Step
+from espwire.cli.efuse_session import EfuseCommand, Session
 from espwire.cli.options import global_options
 
 
@@ -36,13 +36,13 @@ class EfuseGroup(LazyGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Parse all commands of the line, then run them together."""
         line = [*vars(ctx).get("_protected_args", vars(ctx).get("protected_args", [])), *ctx.args]
-        commands = split_line(line, self.entries)
-        steps = [self.parse_command(ctx, words) for words in commands]
+        lines = split_line(line, self.entries)
+        commands = [self.parse_command(ctx, words) for words in lines]
         session = Session(ctx.obj, find_settings(ctx), lambda words: self.parse_command(ctx, words))
-        session.run(commands, steps)
+        session.run(lines, commands)
 
-    def parse_command(self, ctx: click.Context, words: list[str]) -> Step:
-        """The step that one command of the line stands for.
+    def parse_command(self, ctx: click.Context, words: list[str]) -> EfuseCommand:
+        """Parse one command of the line.
 
         :raises UsageError: it does not parse
         """
@@ -50,8 +50,8 @@ class EfuseGroup(LazyGroup):
         assert command is not None
         ctx.invoked_subcommand = name
         with command.make_context(name, list(rest), parent=ctx) as below:
-            step: Step = below.command.invoke(below)
-        return step
+            parsed: EfuseCommand = below.command.invoke(below)
+        return parsed
 
 
 def build_group(

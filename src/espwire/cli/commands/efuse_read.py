@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from espwire.cli.efuse_session import ReadStep, step
+from espwire.cli.efuse_session import ReadCommand, efuse_command
 from espwire.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 )
 @click.option("--active", is_flag=True, help="Only eFuses with bits that are set or hidden.")
 @click.option("--file", "path", metavar="FILE", help="Write to this file instead.")
-@step
-def summary(names: tuple[str, ...], style: str, active: bool, path: str | None) -> ReadStep:
+@efuse_command
+def summary(names: tuple[str, ...], style: str, active: bool, path: str | None) -> ReadCommand:
     """EFUSE limits the summary to these eFuses. On a terminal, they are grouped by purpose."""
 
     def run(session: Session) -> None:
@@ -53,7 +53,7 @@ def summary(names: tuple[str, ...], style: str, active: bool, path: str | None) 
             )
         session.output("summary", text, data, path)
 
-    return ReadStep(run)
+    return ReadCommand(run)
 
 
 @click.command()
@@ -65,8 +65,8 @@ def summary(names: tuple[str, ...], style: str, active: bool, path: str | None) 
     help="default: words; split: a file per block; joint: one file; token: an EFSR token.",
 )
 @click.option("--file-name", "--file_name", "path", metavar="FILE", help="Write to this file.")
-@step
-def dump(style: str, path: str | None) -> ReadStep:
+@efuse_command
+def dump(style: str, path: str | None) -> ReadCommand:
     """Without a file, the words are printed."""
 
     def run(session: Session) -> None:
@@ -93,12 +93,12 @@ def dump(style: str, path: str | None) -> ReadStep:
             lines = [f"Dump eFuse block{block.id} -> {name}" for name, block in files]
             session.output("dump", "\n".join(lines), data, None)
 
-    return ReadStep(run)
+    return ReadCommand(run)
 
 
 @click.command()
-@step
-def custom_mac() -> ReadStep:
+@efuse_command
+def custom_mac() -> ReadCommand:
     """Firmware uses this address only if it is written to do so."""
 
     def run(session: Session) -> None:
@@ -109,12 +109,12 @@ def custom_mac() -> ReadStep:
         value = describe(state, state.layout.field("CUSTOM_MAC"))
         session.output("get-custom-mac", draw_custom_mac(state), {"custom_mac": value}, None)
 
-    return ReadStep(run)
+    return ReadCommand(run)
 
 
 @click.command()
-@step
-def adc_info() -> ReadStep:
+@efuse_command
+def adc_info() -> ReadCommand:
     """The values that the factory measured for the ADC and other analog parts."""
 
     def run(session: Session) -> None:
@@ -123,13 +123,13 @@ def adc_info() -> ReadStep:
         state = session.state
         session.output("adc-info", draw_calibration(state), calibration_data(state), None)
 
-    return ReadStep(run)
+    return ReadCommand(run)
 
 
 @click.command()
 @click.option("--recovery", is_flag=True, help="Burn blocks with coding errors again.")
-@step
-def check_error(recovery: bool) -> ReadStep:
+@efuse_command
+def check_error(recovery: bool) -> ReadCommand:
     """Reads what the controller reports about the coding of each block."""
 
     def run(session: Session) -> None:
@@ -142,4 +142,4 @@ def check_error(recovery: bool) -> ReadStep:
         session.output("check-error", text, {"errors": [error._asdict() for error in errors]}, None)
         require_no_errors(errors)
 
-    return ReadStep(run)
+    return ReadCommand(run)

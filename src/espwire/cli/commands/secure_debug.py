@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.cli.commands.secure_sign import hsm_options
 from espwire.cli.number_types import Number
 from espwire.cli.options import allow_option
 from espwire.cli.secure_inputs import (
+    hsm_options,
     open_hsm,
     read_private_key,
     read_public_key,
@@ -32,8 +32,7 @@ SMALL = 0x1000  # bytes of a file with settings
 
 @click.command()
 @click.option("-k", "--keyfile", metavar="FILE", help="Private key, ECDSA P-256.")
-@hsm_options[0]
-@hsm_options[1]
+@hsm_options
 @click.option("--pub-key", metavar="FILE", help="Check that the security module's key is this one.")
 @click.option(
     "-o", "--output", metavar="FILE", default="sdc_cert.bin", help="Default: sdc_cert.bin."
@@ -132,8 +131,7 @@ def _read_chip_info(context: Context, path: str | None, mac: str | None, counter
 @click.command()
 @click.option("-k", "--keyfile", metavar="FILE", help="Private key, ECDSA P-256.")
 @click.option("--pub-key", metavar="FILE", help="Public key.")
-@hsm_options[0]
-@hsm_options[1]
+@hsm_options
 @click.option(
     "-o",
     "--output",

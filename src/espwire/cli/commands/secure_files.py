@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -47,48 +47,31 @@ encryption_options = combine(
 @click.argument("file", metavar="FILE")
 @encryption_options
 @click.pass_obj
-def encrypt_flash_data(
-    context: Context,
-    file: str,
-    keyfile: str,
-    output: str,
-    address: int,
-    aes_xts: bool,
-    flash_crypt_conf: int,
-    allow: frozenset[str],
-) -> None:
+def encrypt_flash_data(context: Context, /, **options: Any) -> None:
     """The scheme follows --chip. Without it, -x selects XTS-AES; a key of 192 bits is for the ESP32, and one of 128 or 512
     bits for XTS-AES. Address and size are multiples of 16."""
-    _process(context, "encrypt", file, keyfile, output, address, aes_xts, flash_crypt_conf, allow)
+    _process(context, "encrypt", **options)
 
 
 @click.command()
 @click.argument("file", metavar="FILE")
 @encryption_options
 @click.pass_obj
-def decrypt_flash_data(
+def decrypt_flash_data(context: Context, /, **options: Any) -> None:
+    """The options are those of encrypt-flash-data."""
+    _process(context, "decrypt", **options)
+
+
+def _process(
     context: Context,
+    verb: Literal["encrypt", "decrypt"],
+    *,
     file: str,
     keyfile: str,
     output: str,
     address: int,
     aes_xts: bool,
     flash_crypt_conf: int,
-    allow: frozenset[str],
-) -> None:
-    """The options are those of encrypt-flash-data."""
-    _process(context, "decrypt", file, keyfile, output, address, aes_xts, flash_crypt_conf, allow)
-
-
-def _process(
-    context: Context,
-    verb: Literal["encrypt", "decrypt"],
-    file: str,
-    keyfile: str,
-    output: str,
-    address: int,
-    aes_xts: bool,
-    crypt_config: int,
     allow: frozenset[str],
 ) -> None:
     from espwire.secure import flash_encryption as cipher
@@ -101,7 +84,7 @@ def _process(
         result = run(data, address, key)
     else:
         run_esp32 = cipher.encrypt_esp32 if verb == "encrypt" else cipher.decrypt_esp32
-        result = run_esp32(data, address, key, crypt_config)
+        result = run_esp32(data, address, key, flash_crypt_conf)
     write_output(output, result, inputs=[file, keyfile], allow=allow)
     name = "XTS-AES" if scheme == "xts" else "the ESP32's scheme"
     text = (

@@ -14,8 +14,8 @@ import click
 from espwire.cli.inputs import load_chip_option, parse_inputs, read_inputs
 from espwire.cli.options import allow_option
 from espwire.cli.secure_inputs import read_private_key, read_public_key
-from espwire.errors import SafetyStop, UsageError
-from espwire.secure.key_files import find_key, read_key_file
+from espwire.errors import UsageError
+from espwire.secure.key_files import RAW_KEY_SIZES, find_key, read_key_file
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from espwire.cli.context import Context
     from espwire.efuse.plan import BurnPlan
     from espwire.efuse.secure_steps import SecureRequest, SecureStep
-    from espwire.jobs.secure_plan import Plan, Rehearsal, Step
+    from espwire.jobs.secure_plan import Plan, PlannedStep, Rehearsal
     from espwire.secure.keys import PrivateKey, PublicKey
 
-FLASH_KEY_BYTES = (16, 24, 32, 64)
 AGGRESSIVE = "aggressive-revoke"
 COMMAND = "secure plan"
 DELETE = "DELETE"
@@ -126,7 +125,7 @@ def _read_keys(
     flash_key: tuple[str, bytes] | None = None
     for path in paths:
         data = read_key_file(path)
-        if len(data) in FLASH_KEY_BYTES:
+        if len(data) in RAW_KEY_SIZES:
             if flash_key is not None:
                 raise UsageError("two flash encryption keys are given", hint="Give one.")
             flash_key = (path, data)
@@ -221,21 +220,11 @@ HOW = {
 }
 
 
-def _confirm(context: Context, step: Step) -> None:
-    """Have the user type BURN.
+def _confirm(context: Context, step: PlannedStep) -> None:
+    from espwire.cli.efuse_plan_text import confirm_burn
 
-    :raises SafetyStop: code ``efuse-not-confirmed``
-    """
-    from espwire.cli.efuse_plan_text import ask
-
-    context.stop_drawing()
     lines = [f"Step {step.step.name}: {step.step.title}", *_describe_burn(step.plan)]
-    if not ask(context.output, lines):
-        raise SafetyStop(
-            f"not confirmed; nothing was burned in step {step.step.name}",
-            hint="Run the command again to continue with this step. Type BURN, or add --do-not-confirm.",
-            code="efuse-not-confirmed",
-        )
+    confirm_burn(context, lines, step=step.step.name)
 
 
 def _ask_about_key(context: Context, path: str, *, asks: bool) -> None:
@@ -273,7 +262,7 @@ def _show(context: Context, made: Plan, rehearsal: Rehearsal, subject: str) -> N
     context.result(COMMAND, "\n".join(lines), _data(made, rehearsal))
 
 
-def _describe(made: Plan, step: Step) -> Iterator[str]:
+def _describe(made: Plan, step: PlannedStep) -> Iterator[str]:
     if step.plan is None:
         for blob in made.firmware.plain:
             yield f"{blob.address:#x}: {blob.label}, {len(blob.data):,} bytes"
@@ -286,6 +275,8 @@ def _describe(made: Plan, step: Step) -> Iterator[str]:
 
 
 def _describe_burn(burn: BurnPlan | None) -> Iterator[str]:
+    from espwire.cli.efuse_plan_text import list_effects
+
     if burn is None or not burn.steps:
         yield "burned already"
         return
@@ -295,14 +286,8 @@ def _describe_burn(burn: BurnPlan | None) -> Iterator[str]:
         else f"{each.name} {each.before:#x} -> {each.after:#x}"
         for each in burn.changes
     )
-    for title, names in (
-        ("burns", changes),
-        ("no longer readable", burn.unreadable),
-        ("write-protected for ever", burn.locked),
-        ("final, because their block takes one burn", burn.final),
-    ):
-        if text := ", ".join(names):
-            yield from textwrap.wrap(f"{title}: {text}", WIDTH, subsequent_indent="  ")
+    for title, names in (("burns", changes), *list_effects(burn)):
+        yield from textwrap.wrap(f"{title}: {', '.join(names)}", WIDTH, subsequent_indent="  ")
 
 
 def _describe_start(rehearsal: Rehearsal) -> Iterator[str]:
@@ -329,7 +314,7 @@ def _data(made: Plan, rehearsal: Rehearsal) -> dict[str, Any]:
     }
 
 
-def _step_data(made: Plan, step: Step) -> dict[str, Any]:
+def _step_data(made: Plan, step: PlannedStep) -> dict[str, Any]:
     data: dict[str, Any] = {"name": step.step.name, "title": step.step.title}
     if step.plan is None:
         files = [

@@ -12,6 +12,7 @@ import click
 
 from espwire.cli.options import allow_option
 from espwire.cli.secure_inputs import (
+    hsm_options,
     open_hsm,
     read_private_key,
     read_public_key,
@@ -39,12 +40,6 @@ skip_padding_option = click.option(
     is_flag=True,
     help="Version 2: do not pad the file to whole sectors; the chip boots no such image.",
 )
-hsm_options = (
-    click.option("--hsm", is_flag=True, help="Use the key in a security module (PKCS#11)."),
-    click.option(
-        "--hsm-config", metavar="FILE", help="The security module's settings, an INI file."
-    ),
-)
 
 
 @click.command()
@@ -62,8 +57,7 @@ hsm_options = (
     is_flag=True,
     help="Add signatures to those in the file. Not for ESP32 and ESP32-C2.",
 )
-@hsm_options[0]
-@hsm_options[1]
+@hsm_options
 @click.option(
     "--pub-key", multiple=True, metavar="FILE", help="Public key of a signature made elsewhere."
 )
@@ -170,8 +164,7 @@ def _read_signatures(keys: Sequence[str], signatures: Sequence[str]) -> list[Sig
 @click.command()
 @source_options
 @version_option
-@hsm_options[0]
-@hsm_options[1]
+@hsm_options
 @click.option("-k", "--keyfile", metavar="FILE", help="The public key, or the private one.")
 @skip_padding_option
 @click.pass_obj
