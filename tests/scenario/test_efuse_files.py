@@ -154,6 +154,12 @@ def test_a_plan_stores_no_key_that_is_given_for_a_custom_field(
     assert run(*line[:-1], "0xa5a5a5a5") == 0
 
 
+def test_a_plan_stores_no_key_that_is_given_as_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--plan", "plan", "burn-bit", "BLOCK_KEY0", "1", "3") == 5
+    assert "[efuse-typed-key]" in capsys.readouterr().err
+    assert not Path("plan").exists()
+
+
 @pytest.mark.parametrize("block", ["EFUSE_BLK" + "9" * 5000, "EFUSE_BLK\u0663", "EFUSE_BLK99"])
 def test_a_custom_table_with_an_impossible_block_is_refused(
     block: str, capsys: pytest.CaptureFixture[str]

@@ -255,7 +255,7 @@ class Session:
         :raises UsageError: other commands are on the line, or the file has commands that do not burn
         :raises DataError, DeviceError: the file is not a plan, or not for this chip in its state
         """
-        from espwire.efuse.plan_file import is_done, read_plan
+        from espwire.efuse.plan_file import read_plan, require_known_state
 
         if self.settings.plan is None or any(isinstance(each, BurnCommand) for each in commands):
             raise UsageError(
@@ -269,7 +269,7 @@ class Session:
         burning = [each for each in burners if isinstance(each, BurnCommand)]
         if len(burning) < len(burners) or not burning:
             raise self._not_burning()
-        is_done(content, self.state)  # refuses a chip in another state
+        require_known_state(content, self.state)
         return self._burn(burning, content["commands"], content)
 
     def _parse_planned(self, words: list[str]) -> EfuseCommand:

@@ -188,6 +188,9 @@ def request_bits(
                 f"{block.name} has no bit {number}", hint=f"Its bits are 0 to {size - 1}."
             )
         bits |= 1 << number
+    if block.id in list_secret_blocks(planner.before.data):
+        planner.secret.add(block.id)
+        planner.typed_key = block.name
     planner.set_data(block, bits, bits, force=force)
 
 
