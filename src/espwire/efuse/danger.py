@@ -17,7 +17,6 @@ from espwire.efuse.plan import BurnPlan
 from espwire.efuse.state import READ_LOCKS, FuseState
 from espwire.flash.findings import Finding, build_fatal
 
-CONNECTED = "any"
 NO_FLASH_KEY = "efuse-no-flash-key"
 
 
@@ -66,7 +65,9 @@ def applies(rule: Danger, state: FuseState, around: Surroundings) -> bool:
     """Whether all conditions of a rule hold."""
     if not rule.min_revision <= state.revision <= rule.max_revision:
         return False
-    if rule.port and around.port != rule.port and not (rule.port == CONNECTED and around.port):
+    if rule.port and around.port != rule.port:
+        return False
+    if not all(state.layout.find(name) for name in rule.present):
         return False
     if not all(state.value_of(name) for name in rule.all_set):
         return False

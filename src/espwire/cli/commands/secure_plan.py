@@ -224,6 +224,7 @@ def _confirm(context: Context, step: PlannedStep) -> None:
     from espwire.cli.efuse_plan_text import confirm_burn
 
     lines = [f"Step {step.step.name}: {step.step.title}", *_describe_burn(step.plan)]
+    lines += _describe_findings(step)
     confirm_burn(context, lines, step=step.step.name)
 
 
@@ -270,12 +271,16 @@ def _describe(made: Plan, step: PlannedStep) -> Iterator[str]:
             yield "no files are given: the rehearsal does not start firmware"
         return
     yield from _describe_burn(step.plan)
+    yield from _describe_findings(step)
+
+
+def _describe_findings(step: PlannedStep) -> Iterator[str]:
     for finding in step.findings:
         yield from textwrap.wrap(f"{finding.text} [{finding.code}]", WIDTH)
 
 
 def _describe_burn(burn: BurnPlan | None) -> Iterator[str]:
-    from espwire.cli.efuse_plan_text import list_effects
+    from espwire.cli.efuse_plan_text import explain_change, list_effects
 
     if burn is None or not burn.steps:
         yield "burned already"
@@ -284,6 +289,7 @@ def _describe_burn(burn: BurnPlan | None) -> Iterator[str]:
         each.name
         if each.secret or each.bits > 64
         else f"{each.name} {each.before:#x} -> {each.after:#x}"
+        + (f" ({about})" if (about := explain_change(burn, each)) else "")
         for each in burn.changes
     )
     for title, names in (("burns", changes), *list_effects(burn)):
