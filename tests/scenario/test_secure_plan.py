@@ -410,3 +410,23 @@ def test_the_one_key_block_of_an_esp32c2_gets_both_keys_in_one_burn(
     bench.path("flash.key").write_bytes(FLASH_KEY[:32])
     error = bench.plan(BOTH, on_board=False, code=2)[-1]
     assert "need the same bits of BLOCK_KEY0" in error["message"]
+
+
+def test_a_refused_plan_is_shown_and_names_the_option_that_leaves_the_step_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, capsys, "esp32p4")
+    bench.extra = "&revision=3.1"
+    events = bench.plan("secure-boot-v2", code=8)
+    assert names(find_plan(events))[-1] == "download"
+    assert events[-1]["code"] == "efuse-no-flash-power"
+    assert "--keep-download-mode" in events[-1]["hint"]
+    events = bench.plan("secure-boot-v2", "--keep-download-mode")
+    assert "download" not in names(find_plan(events))
+
+
+def test_a_finished_release_plan_that_is_run_again_names_the_status(bench: Bench) -> None:
+    assert list(bench.execute("secure-boot-v2"))[-1] == "download"
+    error = bench.plan("secure-boot-v2", "--execute", "--do-not-confirm", code=5)[-1]
+    assert "a finished release plan leaves a chip in this state" in error["message"]
+    assert "espwire secure status" in error["hint"]

@@ -36,6 +36,7 @@ from espwire.secure.keys import PublicKey
 
 ENCRYPTION, SECURE_BOOT_V2, JTAG_OFF = "flash-encryption", "secure-boot-v2", "jtag-off"
 FEATURES = (ENCRYPTION, SECURE_BOOT_V2, JTAG_OFF)
+DOWNLOAD = "download"  # the name of the last step
 UART_DOWNLOAD_OFF = "UART_DOWNLOAD_DIS"
 DOWNLOAD_OFF_REVISION = 300  # of the ESP32; see the rule efuse-no-effect
 CRYPT_CONFIG = "FLASH_CRYPT_CONFIG"
@@ -376,7 +377,7 @@ class _Steps:
             return
         if secure:
             title = "allow only Secure Download Mode: eFuses can no longer be read or burned"
-            yield self._fields("download", title, self._set((SECURE_DOWNLOAD,)))
+            yield self._fields(DOWNLOAD, title, self._set((SECURE_DOWNLOAD,)))
             return
         effective = self._state.revision >= DOWNLOAD_OFF_REVISION
         if not effective:
@@ -389,5 +390,5 @@ class _Steps:
 
         if effective or ENCRYPTION in self._on:
             yield SecureStep(
-                "download", "end download mode over UART, and lock the counter", collect
+                DOWNLOAD, "end download mode over UART, and lock the counter", collect
             )

@@ -14,6 +14,7 @@ TABLE: dict[str, object] = {
         {'name': 'efuse-open-key', 'check': 'open_key', 'text': 'RD_DIS would be locked while software can still read a secret key: it could never be hidden'},
         {'name': 'efuse-own-port', 'any_set': ['DIS_DOWNLOAD_MODE'], 'text': 'download mode would be off: no program could connect to this chip again'},
         {'name': 'efuse-end-of-access', 'any_set': ['DIS_DOWNLOAD_MODE'], 'note': True, 'text': 'without download mode, eFuses can never be read or burned over a port again, nor the flash read or written'},
+        {'name': 'efuse-end-of-access', 'any_set': ['UART_DOWNLOAD_DIS'], 'min_revision': 300, 'note': True, 'text': 'without download mode, eFuses can never be read or burned over a port again, nor the flash read or written'},
         {'name': 'efuse-end-of-access', 'any_set': ['ENABLE_SECURITY_DOWNLOAD'], 'note': True, 'text': 'in Secure Download Mode, eFuses can never be read or burned over a port again; the flash can be written, but not read or verified'},
         {'name': 'efuse-own-port', 'port': 'uart', 'any_set': ['UART_DOWNLOAD_DIS'], 'min_revision': 300, 'text': 'the port in use would not work in download mode any more'},
         {'name': 'efuse-own-port', 'port': 'usb-jtag', 'any_set': ['DIS_USB_SERIAL_JTAG', 'DIS_USB_SERIAL_JTAG_DOWNLOAD_MODE', 'DIS_USB_DEVICE', 'USB_PHY_SEL'], 'text': 'the USB port in use would not work in download mode any more'},

@@ -27,7 +27,6 @@ TABLE: dict[str, object] = {
         {'name': 'efuse-no-digest', 'all_set': ['ABS_DONE_0'], 'keys': ['secure_boot_v1'], 'check': 'no_key', 'text': 'secure boot version 1 would be on without a key in BLOCK2: the chip would check its bootloader with a key of zeros'},
         {'name': 'efuse-no-flash-key', 'odd': ['FLASH_CRYPT_CNT'], 'keys': ['flash_encryption'], 'check': 'no_key', 'text': 'flash encryption would be on without a key in BLOCK1: the chip would decrypt the flash with zeros'},
         {'name': 'efuse-hidden-digest', 'min_revision': 300, 'clear': ['ABS_DONE_0'], 'check': 'hidden_digest', 'text': 'if BLOCK2 holds the digest of a secure boot key, the bootloader could no longer read it: the chip could not boot'},
-        {'name': 'efuse-end-of-access', 'any_set': ['UART_DOWNLOAD_DIS'], 'min_revision': 300, 'note': True, 'text': 'without download mode, eFuses can never be read or burned over a port again, nor the flash read or written'},
         {'name': 'efuse-no-effect', 'max_revision': 299, 'any_set': ['UART_DOWNLOAD_DIS'], 'note': True, 'text': 'UART_DOWNLOAD_DIS has no effect on this revision'},
     ],
     "table": [

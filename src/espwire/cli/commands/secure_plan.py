@@ -14,7 +14,7 @@ import click
 from espwire.cli.inputs import load_chip_option, parse_inputs, read_inputs
 from espwire.cli.options import allow_option
 from espwire.cli.secure_inputs import read_private_key, read_public_key
-from espwire.errors import UsageError
+from espwire.errors import Unsupported, UsageError
 from espwire.secure.key_files import RAW_KEY_SIZES, find_key, read_key_file
 from espwire.text import escape
 
@@ -158,15 +158,16 @@ def _show_offline(
     from espwire.chips.registry import load_chip
     from espwire.efuse.tables import parse_fuse_chip
     from espwire.flash.findings import Policy
-    from espwire.jobs.secure_plan import make_plan, rehearse
+    from espwire.jobs.secure_plan import make_plan, rehearse, require_safe
     from espwire.virtual.efuses import default_config, fuse_registers
     from espwire.virtual.fuse_file import build_store
 
     chip = load_chip(parse_fuse_chip(context.chip or ""))
     state = build_store(chip, fuse_registers(chip, default_config(chip))).read()
     made = make_plan(state, request, blobs, signers)
-    rehearsal = rehearse(made, state, Policy(consents=allow - {AGGRESSIVE}))
+    rehearsal = rehearse(made, state)
     _show(context, made, rehearsal, f"a new {chip.name}")
+    require_safe(made, rehearsal, Policy(consents=allow - {AGGRESSIVE}))
 
 
 def _run_on_board(
@@ -185,14 +186,21 @@ def _run_on_board(
 
     policy = Policy(consents=allow - {AGGRESSIVE})
     with context.device(bulk=True) as device:
+        if device.secure_download:
+            raise Unsupported(
+                "in Secure Download Mode, no step can be done or proven; a finished release plan leaves a chip in this state",
+                hint="Run `espwire secure status` to see what the chip still reports.",
+                code="secure-download-mode",
+            )
         store = DeviceStore(device)
         state = store.read()
         if blobs:
             device.attach_flash()
         made = jobs.make_plan(state, request, blobs, signers, jobs.open_flash(device))
         flash = jobs.DeviceFlash(device, made, policy, context.report)
-        rehearsal = jobs.rehearse(made, state, policy, store.find_surroundings)
+        rehearsal = jobs.rehearse(made, state, store.find_surroundings)
         _show(context, made, rehearsal, f"this {device.chip.name} ({device.mac})")
+        jobs.require_safe(made, rehearsal, policy)
         if not execute:
             return
         done: list[dict[str, str]] = []
