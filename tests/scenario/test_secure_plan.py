@@ -430,3 +430,20 @@ def test_a_finished_release_plan_that_is_run_again_names_the_status(bench: Bench
     error = bench.plan("secure-boot-v2", "--execute", "--do-not-confirm", code=5)[-1]
     assert "a finished release plan leaves a chip in this state" in error["message"]
     assert "espwire secure status" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("chip", "text"),
+    [
+        ("esp32", "BLOCK2 holds the digest of another signing key, and this chip has no slot"),
+        ("esp32c3", "BLOCK_KEY0 holds the digest of another signing key, and no slot"),
+    ],
+)
+def test_another_signing_key_is_named_as_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], chip: str, text: str
+) -> None:
+    bench = Bench(tmp_path, capsys, chip)
+    bench.execute("secure-boot-v2", "--keep-download-mode")
+    bench.path("sign.pem").write_bytes(make_pem("rsa3072", 1))
+    error = bench.plan("secure-boot-v2", "--keep-download-mode", code=5)[-1]
+    assert text in error["message"]
