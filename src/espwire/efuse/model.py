@@ -310,6 +310,7 @@ class Danger(Record):
     :ivar clear: fields that are 0
     :ivar present: fields that the chip must have
     :ivar port: kind of the port in use
+    :ivar changes: fields of which the burn changes one
     :ivar check: a calculated condition, see ``danger.py``
     :ivar keys: names of key purposes, for the condition
     :ivar others: names of other key purposes
@@ -324,6 +325,7 @@ class Danger(Record):
     clear: tuple[str, ...] = ()
     present: tuple[str, ...] = ()
     port: str = ""
+    changes: tuple[str, ...] = ()
     check: str = ""
     keys: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
