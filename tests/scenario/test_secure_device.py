@@ -172,7 +172,7 @@ def test_the_status_in_secure_download_mode(
 
 
 def test_secure_download_mode_reports_what_the_efuses_hold(bench: Bench) -> None:
-    burned = "DIS_PAD_JTAG DIS_USB_JTAG SECURE_BOOT_KEY_REVOKE1 DIS_DOWNLOAD_ICACHE".split()
+    burned = ["DIS_PAD_JTAG", "DIS_USB_JTAG", "SECURE_BOOT_KEY_REVOKE1", "DIS_DOWNLOAD_ICACHE"]
     pairs = [word for name in burned for word in (name, "1")]
     bench.burn("burn-efuse", *pairs, "SPI_BOOT_CRYPT_CNT", "7", "--allow", "efuse-no-flash-key")
     bench.burn("burn-efuse", "ENABLE_SECURITY_DOWNLOAD", "1", "--allow", "efuse-own-port")

@@ -191,14 +191,16 @@ def _revision_fields(store: VirtualStore, revision: int) -> dict[str, int]:
 
 
 def open_file(path: str, chip_id: str) -> VirtualStore:
-    """The virtual store in a file; a new or empty file means blank eFuses. The first burn writes it.
+    """The virtual store in a file; a new file means blank eFuses. The first burn writes it.
 
     :raises FileError: code ``efuse-file``: it belongs to another chip, or is not such a file
     """
     data = load_fuses(chip_id)
-    image = read_file(path, limit=IMAGE_LIMIT) if os.path.exists(path) else b""
-    store = VirtualStore(chip_id, parse_image(data, image, path) if image else (), path=path)
-    for address in store.errors if image else ():
+    image = read_file(path, limit=IMAGE_LIMIT) if os.path.exists(path) else None
+    if image is None:
+        return VirtualStore(chip_id, (), path=path)
+    store = VirtualStore(chip_id, parse_image(data, image, path), path=path)
+    for address in store.errors:
         store.errors[address] = _find_word(data, image, address)
     return store
 

@@ -64,7 +64,7 @@ def open_store(chip: Chip, config: ChipConfig, path: Path) -> VirtualStore:
         raise UsageError(
             f"{chip.name} has no eFuses that can be burned", hint="Remove the option efuse."
         )
-    if os.path.exists(path) and os.path.getsize(path):
+    if os.path.exists(path):
         return open_file(str(path), chip.id)
     store = build_store(chip, fuse_registers(chip, config))
     if config.has_flash_key:
