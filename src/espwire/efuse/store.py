@@ -190,14 +190,15 @@ def _revision_fields(store: VirtualStore, revision: int) -> dict[str, int]:
     return fields
 
 
-def open_file(path: str, chip_id: str) -> VirtualStore:
+def open_file(path: str, chip_id: str, *, empty_is_blank: bool = False) -> VirtualStore:
     """The virtual store in a file; a new file means blank eFuses. The first burn writes it.
 
+    :param empty_is_blank: take a file without content for a new file, as espefuse does
     :raises FileError: code ``efuse-file``: it belongs to another chip, or is not such a file
     """
     data = load_fuses(chip_id)
     image = read_file(path, limit=IMAGE_LIMIT) if os.path.exists(path) else None
-    if image is None:
+    if image is None or (empty_is_blank and not image):
         return VirtualStore(chip_id, (), path=path)
     store = VirtualStore(chip_id, parse_image(data, image, path), path=path)
     for address in store.errors:
