@@ -247,7 +247,7 @@ def test_it_is_refused_whatever_command_burns_the_bits(
     capsys: pytest.CaptureFixture[str], chip: str, before: str, line: str, name: str
 ) -> None:
     prepare(chip, before)
-    start = Path(FILE).read_bytes() if Path(FILE).exists() else b""
+    start = Path(FILE).read_bytes() if Path(FILE).exists() else None
     old = open_file(FILE, chip).burned
     assert run(chip, f"{line} --allow {name}") == 0
     new = open_file(FILE, chip).burned
@@ -255,7 +255,7 @@ def test_it_is_refused_whatever_command_burns_the_bits(
     consents = [word for other in others for word in ("--allow", other)]
     size = load_fuses(chip).blocks[0].words
     for form in FORMS:
-        Path(FILE).write_bytes(start)
+        Path(FILE).unlink() if start is None else Path(FILE).write_bytes(start)
         words = build_line(old, new, size, form)
         capsys.readouterr()
         assert run(chip, " ".join([*words, *consents])) == 8, form
@@ -327,7 +327,7 @@ def test_the_port_in_use_and_the_voltage_of_the_flash_are_protected(
     after, new = Path(FILE).read_bytes(), open_file(FILE, chip).burned
     consents = [word for other in line.split(" --allow ")[1:] for word in ("--allow", other)]
     for form in FORMS:
-        Path(FILE).write_bytes(start)
+        Path(FILE).unlink() if start is None else Path(FILE).write_bytes(start)
         forms = build_line(old, new, load_fuses(chip).blocks[0].words, form)
         assert main([*words, *forms, *consents]) == 8, form
         assert f"[{name}]" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from espwire.efuse.model import Field
 from espwire.efuse.plan import BurnPlan, BurnStep, FieldChange
 from espwire.efuse.security_status import CRYPT_COUNTS
 from espwire.efuse.token import Token, build_token
-from espwire.errors import SafetyStop
+from espwire.errors import Cancelled, SafetyStop
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
@@ -120,11 +120,28 @@ def confirm_burn(context: Context, lines: Sequence[str] = (), *, step: str = "")
     :param lines: printed before the request
     :param step: of a guided plan, which continues with this step when it is run again
     :raises SafetyStop: code ``efuse-not-confirmed``: something else was typed, or there is no input
+    :raises Cancelled: Ctrl-C
     """
     context.stop_drawing()
     context.output.line("\n".join([*lines, f"Type '{CONFIRM}' (all capitals) to continue."]))
-    if sys.stdin is None or sys.stdin.readline().strip() != CONFIRM:
+    answer = _read_answer()
+    if (
+        answer is None
+    ):  # raised here, because main() takes an error during KeyboardInterrupt for Ctrl-C itself
+        place = f" in step {step}" if step else ""
+        raise Cancelled(
+            f"stopped by Ctrl-C; nothing was burned{place}", hint="Run the command again to burn."
+        )
+    if answer != CONFIRM:
         raise _not_confirmed(step)
+
+
+def _read_answer() -> str | None:
+    """A line of the user; None: Ctrl-C."""
+    try:
+        return "" if sys.stdin is None else sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        return None
 
 
 def _not_confirmed(step: str) -> SafetyStop:

@@ -272,6 +272,14 @@ class _Steps:
             raise UsageError(
                 f"{data.name} uses one signing key, not {len(keys)}", hint="Give one --key."
             )
+        start = next((each.start for each in data.key_purposes if each.name == only.purpose), 0)
+        flash_keys = (*self._flash_key, *self._burned_key)
+        if any(each.block == only.block and 8 * len(each.data) > start for each in flash_keys):
+            raise UsageError(
+                f"{only.block} of {data.name} has no room for a digest next to a flash encryption key of more than {start} bits",
+                hint=f"Use a flash encryption key of {start} bits.",
+                code="key-size",
+            )
         return (only._replace(data=keys[0].digest()),)
 
     def _find_other_digest(self) -> str:
