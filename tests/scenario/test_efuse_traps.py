@@ -231,7 +231,7 @@ def test_row_28_download_mode_is_limited_by_the_last_step(
 ) -> None:
     line = f"burn-efuse {name} 1 WDT_DELAY_SEL 1 burn-key BLOCK_KEY0 key USER --plan plan.json"
     assert run("esp32c3", line) == 0
-    assert "Order: BLOCK4, BLOCK0, BLOCK0\n" in capsys.readouterr().out
+    assert "Order: BLOCK4, BLOCK0, BLOCK0, BLOCK0\n" in capsys.readouterr().out
     plan = json.loads(Path("plan.json").read_text("utf-8"))
     assert plan["order"] == [4, 0, 0]
 
