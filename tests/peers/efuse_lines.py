@@ -92,6 +92,9 @@ class LineGenerator:
                 continue
             if any(part in field.name for part in VERSION_FIELDS) or field.format == "mac":
                 continue
+            if field.block and field.block in self.used:
+                continue
+            self.used.add(field.block)
             if field.kind == "bytes":
                 value = f"0x{self.dice.getrandbits(field.bits):0{field.bits // 4}x}"
             elif field.format == "key_purpose":
@@ -152,9 +155,15 @@ class LineGenerator:
         if self.by_name:
             return ["burn-key", block, self._file(32)]
         purposes = [p for p in self.data.key_purposes if "ECDSA" not in p.name]
+        keys = {self.layout.block(name).id for name in self.data.key_blocks}
+        if (
+            len(keys & self.used) > 1
+        ):  # the peer puts a second half into a block that another command names
+            purposes = [p for p in purposes if not p.splits_into]
         purpose = self.dice.choice(purposes)
         if purpose.splits_into:  # with another name, the peer takes the block for a free one
             block = self.layout.block(block).name
+            self.used |= keys
         size = (purpose.bytes or 32) * max(len(purpose.splits_into), 1)
         if self.dice.random() < 0.05:
             size += 1

@@ -211,6 +211,37 @@ def test_espefuse_accepts_its_spellings_and_prints_its_lines(
     assert "Custom MAC Address: 00:00:00:00:00:00 (OK)" in capsys.readouterr().out
 
 
+EMPTY = ["--token", "--path-efuse-file", "--plan", "--extend-efuse-table", "--chip"]
+
+
+@pytest.mark.parametrize("program", ["espwire", "espefuse"])
+@pytest.mark.parametrize("option", EMPTY)
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_value_is_a_mistake_and_burns_nothing(
+    program: str, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = ["-p", f"virtual:esp32c3?profile=instant&efuse={FILE}"]
+    burn = ["--do-not-confirm", option, value, "burn-efuse", "DIS_ICACHE", "1"]
+    if program == "espwire":
+        assert main([*board, "efuse", *burn]) == 2
+    else:
+        assert pytest.importorskip("espwire_compat.espefuse").main([*board, *burn]) == 2
+    assert f"the value of {option} is empty" in capsys.readouterr().err
+    assert not Path(FILE).exists()
+
+
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_port_or_place_is_a_mistake(
+    value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ESPWIRE_PORT", f"virtual:esp32c3?profile=instant&efuse={FILE}")
+    burn = ["efuse", "--do-not-confirm", "burn-efuse", "DIS_ICACHE", "1"]
+    for option in ("--port", "--place"):
+        assert main([option, value, *burn]) == 2
+        assert f"the value of {option} is empty" in capsys.readouterr().err
+    assert not Path(FILE).exists()
+
+
 UNPROVEN = ("--allow", "efuse-unproven")
 RERUNS = [
     ("esp32c3", ["burn-key", "BLOCK_KEY0", "key", "XTS_AES_128_KEY"], "BLOCK_KEY0"),

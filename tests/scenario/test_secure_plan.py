@@ -131,6 +131,26 @@ def test_a_refused_start_is_printed_and_tried_again(bench: Bench) -> None:
     assert bench.status()["secure_boot"] == "on, version 2"
 
 
+# with its MD5, it ends where a block of 128 bytes ends
+THREE_ROWS = """nvs, data, nvs, 0x9000, 0x6000
+phy_init, data, phy, 0xf000, 0x1000
+factory, app, factory, 0x10000, 0x10000
+"""
+
+
+@pytest.mark.parametrize("chip", ["esp32", "esp32c3"])
+def test_secure_boot_without_encryption_starts_with_a_table_of_any_length(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], chip: str
+) -> None:
+    bench = Bench(tmp_path, capsys, chip)
+    table = build_table(parse_csv(THREE_ROWS, TableOffsets(0x8000), "table.csv"))
+    bench.path("table.bin").write_bytes(table)
+    plan = find_plan(bench.plan("secure-boot-v2", mode="development", on_board=False))
+    assert plan["starts"]
+    bench.execute("secure-boot-v2", mode="development")
+    assert bench.boot_text().rstrip().endswith("app: running")
+
+
 def find_plan(events: list[dict[str, Any]]) -> dict[str, Any]:
     data: dict[str, Any] = next(
         e["data"] for e in events if e.get("command") == "secure plan" and "steps" in e["data"]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from espwire.cli.options import require_content
 from espwire.errors import check_consents
 
 KEY = "espwire.efuse"
@@ -46,6 +47,7 @@ def find_settings(context: click.Context) -> EfuseSettings:
 
 def _store(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def store(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        require_content(parameter, value)
         if value is not None:
             setattr(find_settings(context), name, value)
 
@@ -54,6 +56,7 @@ def _store(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 
 def _store_chip(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     """``auto`` means any; the S3's table is also called ``linux``."""
+    require_content(parameter, value)
     if value is not None and value.lower() != "auto":
         from espwire.efuse.tables import parse_fuse_chip
 

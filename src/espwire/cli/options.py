@@ -50,8 +50,20 @@ elf_option = click.option(
 # global options
 
 
+def require_content(parameter: click.Parameter, value: Any) -> None:
+    """Refuse an empty value: a script whose variable is not set would use another board, or burn one.
+
+    :raises UsageError: it is empty, or blank
+    """
+    if isinstance(value, str) and not value.strip():
+        raise UsageError(
+            f"the value of {parameter.opts[-1]} is empty", hint="Give a value, or omit the option."
+        )
+
+
 def _store(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """Keep a global option, wherever on the line it is."""
+    require_content(parameter, value)
     if value is not None and value is not False:
         context.obj.options[parameter.name] = value
 

@@ -218,7 +218,7 @@ class _Starter:
             start_of = self._flash.decrypt(self._flash.read(at, UNIT), at)
             if start_of[:2] != ROW_MAGIC:
                 continue
-            table = parse_if_table(self._flash.view(at, TABLE_SIZE))
+            table = parse_if_table(self._flash.view(at, TABLE_SIZE).ljust(TABLE_SIZE, b"\xff"))
             if table is not None:
                 return table
         head = self._flash.decrypt(self._flash.read(TABLE_OFFSET, UNIT), TABLE_OFFSET)[:2]
