@@ -233,7 +233,7 @@ def test_row_28_download_mode_is_limited_by_the_last_step(
     assert run("esp32c3", line) == 0
     assert "Order: BLOCK4, BLOCK0, BLOCK0, BLOCK0\n" in capsys.readouterr().out
     plan = json.loads(Path("plan.json").read_text("utf-8"))
-    assert plan["order"] == [4, 0, 0]
+    assert plan["order"] == [4, 0, 0, 0]
 
 
 def test_row_34_a_locked_purpose_is_named_as_final_and_stays(
