@@ -6,7 +6,7 @@ signal leaves either the old file or none. The file at the output's path decides
 =====================================  ================================================================
 none                                   a new file is created
 a regular file                         it is replaced, keeping permissions and owner; an error if write-protected
-a private key in PEM form              an error, code ``overwrite-key``
+a private key, or a raw key            an error, code ``overwrite-key``; see ``key_content.py``
 a symbolic link to a regular file      the link is kept, its target is replaced
 a dangling symbolic link               an error, code ``dangling-link``
 a pipe, a character device             written in place once the content is complete; see ``streams.py``
@@ -32,6 +32,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from espwire.errors import FileError, SafetyStop, UsageError
+from espwire.key_content import FILE_LIMIT, may_be_key
 from espwire.streams import (
     BINARY,
     NO_BLOCKING,
@@ -43,7 +44,6 @@ from espwire.streams import (
 )
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
-KEY_MARK, KEY_SEARCH = b"PRIVATE KEY-----", 0x1000  # of a PEM file, and where it is searched
 INPUT_LIMIT = 256 * 0x100000  # twice the largest flash chip
 
 
@@ -199,7 +199,7 @@ def write_file(
     """Write ``data`` to ``path``, completely or not at all.
 
     :param private: only this user may read it
-    :param replace_key: also replace a file that is a private key
+    :param replace_key: also replace a file that may be a key
     :raises FileError: it cannot be written
     :raises SafetyStop: code ``overwrite-key``
     """
@@ -220,7 +220,7 @@ def open_output(
     :param durable: write it to the disk before renaming it, so that a power failure leaves no empty file: for data from a
         device, not for data that can be generated again
     :param private: only this user may read it
-    :param replace_key: also replace a file that is a private key
+    :param replace_key: also replace a file that may be a key
     :raises FileError: it cannot be written; the block's own exceptions pass unchanged
     :raises SafetyStop: code ``overwrite-key``
     """
@@ -228,7 +228,7 @@ def open_output(
         with naming_errors("write", path):
             target, found = _find_target(path)
             if target is not None and found is not None and not replace_key:
-                _keep_key(target, path)
+                keep_key(target)
             if target is None:
                 stream, buffer = (
                     stack.enter_context(contextlib.closing(open_writer(path))),
@@ -285,12 +285,12 @@ def _find_target(path: str | os.PathLike[str]) -> tuple[str | None, os.stat_resu
     return target, found
 
 
-def _keep_key(target: str, path: str | os.PathLike[str]) -> None:
-    """:raises SafetyStop: code ``overwrite-key``: the file is a private key in PEM form"""
-    with contextlib.suppress(OSError), open(target, "rb") as file:
-        if KEY_MARK in file.read(KEY_SEARCH):
+def keep_key(path: str | os.PathLike[str]) -> None:
+    """:raises SafetyStop: code ``overwrite-key``: the file may be a key; see ``key_content.py``"""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if may_be_key(file.read(FILE_LIMIT + 1)):
             raise SafetyStop(
-                f"{os.fspath(path)} is a private key; it would be overwritten",
+                f"{os.fspath(path)} may be a key; it would be overwritten",
                 hint="Choose another output file.",
                 code="overwrite-key",
                 consents=("overwrite-key",),
@@ -499,6 +499,7 @@ def naming_errors(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 LOCK_TAKEN = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
 LOCK_STEP_S = 0.01  # between two attempts
+LOCK_WAIT_S = 10.0
 LOCKED_BYTE = 0x7FFFFFF0  # beyond the end of any flash: on Windows, a locked byte cannot be read
 
 
@@ -527,6 +528,52 @@ def wait_for_lock(descriptor: int, seconds: float) -> bool:
             return False
         time.sleep(LOCK_STEP_S)
     return True
+
+
+@contextlib.contextmanager
+def locked_file(path: str | os.PathLike[str], seconds: float = LOCK_WAIT_S) -> Iterator[None]:
+    """Exclude other programs that use this function, to read and replace a file.
+
+    The lock is on a second file next to it, which is removed afterwards.
+
+    :raises FileError: the second file cannot be written; code ``file-locked``: the lock is taken for ``seconds``
+    """
+    with naming_errors("write", path):
+        folder, name = os.path.split(os.path.realpath(path))
+        place = os.path.join(folder, f".{name[:50]}.lock")
+        descriptor = _open_lock(place, time.monotonic() + seconds)
+    if descriptor is None:
+        raise FileError(
+            f"{os.fspath(path)} is in use by another program",
+            hint="Wait until it has ended.",
+            code="file-locked",
+        )
+    try:
+        yield
+    finally:
+        if os.name == "nt":  # an open file cannot be removed
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.unlink(place)
+        if os.name != "nt":
+            os.close(descriptor)
+
+
+def _open_lock(place: str, limit: float) -> int | None:
+    """A descriptor with the lock on the file ``place``; None: it is taken until the time ``limit``.
+
+    :raises OSError: it cannot be opened
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | NO_BLOCKING | BINARY
+    while True:
+        descriptor = os.open(place, flags, 0o600)
+        if not wait_for_lock(descriptor, limit - time.monotonic()):
+            os.close(descriptor)
+            return None
+        with contextlib.suppress(OSError):  # the program that had the lock has removed the file
+            if os.path.samestat(os.fstat(descriptor), os.stat(place)):
+                return descriptor
+        os.close(descriptor)
 
 
 def unlock(descriptor: int) -> None:

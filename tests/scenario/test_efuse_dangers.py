@@ -57,6 +57,33 @@ RULES = [
     ),
     ("esp32c3", "", "burn-efuse KEY_PURPOSE_5 XTS_AES_128_KEY", "efuse-key-slot"),
     (
+        "esp32s3",
+        "burn-key BLOCK_KEY0 key XTS_AES_256_KEY_1",
+        "burn-efuse SPI_BOOT_CRYPT_CNT 1",
+        "efuse-no-flash-key",
+    ),
+    (
+        "esp32s3",
+        "burn-efuse KEY_PURPOSE_0 XTS_AES_128_KEY",
+        "burn-bit BLOCK0 32",
+        "efuse-hidden-empty",
+    ),
+    ("esp32s3", "", "burn-key BLOCK_KEY0 zeros HMAC_UP", "efuse-hidden-empty"),
+    ("esp32", "", "read-protect-efuse BLOCK1", "efuse-hidden-empty"),
+    (
+        "esp32s3",
+        f"{DIGEST} burn-key BLOCK_KEY1 key2a SECURE_BOOT_DIGEST1 burn-bit BLOCK0 32"
+        " --allow efuse-hidden-digest",
+        "burn-bit BLOCK0 33",
+        "efuse-hidden-digest",
+    ),
+    (
+        "esp32",
+        "burn-key flash_encryption key",
+        "burn-efuse CODING_SCHEME 1",
+        "efuse-coding-scheme",
+    ),
+    (
         "esp32c3",
         f"burn-key BLOCK_KEY0 key XTS_AES_128_KEY {OPEN}",
         "write-protect-efuse RD_DIS",
@@ -126,6 +153,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "key").write_bytes(KEY)
     (tmp_path / "key2").write_bytes(KEY[::-1] + KEY)
+    (tmp_path / "key2a").write_bytes(KEY[::-1])
+    (tmp_path / "equal").write_bytes(KEY + KEY)
+    (tmp_path / "equal16").write_bytes(KEY[:16] * 2)
+    (tmp_path / "key24").write_bytes(KEY[:24])
+    (tmp_path / "zeros").write_bytes(bytes(32))
     (tmp_path / "ec.pem").write_bytes(generate_key(SCHEMES["ecdsa256"]).pem())
     (tmp_path / "p384.pem").write_bytes(generate_key(SCHEMES["ecdsa384"]).pem())
     return tmp_path
@@ -241,6 +273,13 @@ def test_it_is_refused_whatever_command_burns_the_bits(
         ("esp32p4", "302", "burn-efuse DOWNLOAD_MODE_XPD_ON 1 ENABLE_SECURITY_DOWNLOAD 1"),
         ("esp32s3", "", "burn-efuse DIS_USB_JTAG 1"),
         ("esp32s3", "", "burn-key BLOCK_KEY1 key2 XTS_AES_256_KEY"),
+        (
+            "esp32s3",
+            "",
+            "burn-key BLOCK_KEY0 key2 XTS_AES_256_KEY burn-efuse SPI_BOOT_CRYPT_CNT 1",
+        ),
+        ("esp32", "", "burn-efuse CODING_SCHEME 1"),
+        ("esp32", "burn-efuse CODING_SCHEME 1", "burn-key flash_encryption key24"),
         ("esp32c3", "", "burn-efuse DIS_DOWNLOAD_MODE 1"),  # no port is in use
         ("esp32c6", "", "burn-key-digest BLOCK_KEY0 ec.pem SECURE_BOOT_DIGEST0"),
         ("esp32p4", "300", "burn-key-digest BLOCK_KEY0 p384.pem SECURE_BOOT_DIGEST0"),
@@ -335,3 +374,29 @@ def test_the_error_as_json_names_the_consents(capsys: pytest.CaptureFixture[str]
     error = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "efuse-no-digest" in json.dumps(error)
     assert "efuse-no-flash-key" in json.dumps(error)
+
+
+@pytest.mark.parametrize(
+    ("chip", "line"),
+    [
+        ("esp32s3", "burn-key BLOCK_KEY0 equal XTS_AES_256_KEY"),
+        ("esp32s3", "burn-key BLOCK_KEY0 key XTS_AES_256_KEY_1 BLOCK_KEY1 key XTS_AES_256_KEY_2"),
+        ("esp32c3", "burn-key BLOCK_KEY0 equal16 XTS_AES_128_KEY"),
+        ("esp32c3", "burn-key BLOCK_KEY0 zeros XTS_AES_128_KEY"),
+        ("esp32c2", "burn-key BLOCK_KEY0 equal16 XTS_AES_128_KEY"),
+    ],
+)
+def test_a_flash_key_with_equal_halves_is_not_burned(
+    chip: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(chip, line) == 6
+    assert "[key-halves]" in capsys.readouterr().err
+    assert not any(open_file(FILE, chip).burned)
+
+
+def test_a_coding_scheme_is_not_selected_with_a_key_in_one_burn(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("esp32", "burn-efuse CODING_SCHEME 1 burn-key flash_encryption key") == 8
+    assert "[efuse-coding-scheme]" in capsys.readouterr().err
+    assert not any(open_file(FILE, "esp32").burned)

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from espwire.cli import context as context_module
 from espwire.cli.context import Context
 from espwire.device.connect import connect
 from espwire.flash.erase import erase_flash
@@ -26,8 +25,8 @@ def test_a_link_that_points_elsewhere_after_a_replug_is_opened_by_its_own_name(
 ) -> None:
     link, other = tmp_path / "by-id", tmp_path / "ttyUSB7"
     other.touch()
-    monkeypatch.setattr(context_module.time, "sleep", lambda seconds: None)
     context = Context()
+    monkeypatch.setattr(context.cancel, "sleep", lambda seconds: None)
     context.options["port"] = str(link)
     found = SimpleNamespace(identity=SimpleNamespace(path="/dev/ttyUSB9"))
     context._target = SimpleNamespace(wait_back=lambda seconds: found)  # type: ignore[assignment]

@@ -19,6 +19,7 @@ from espwire.errors import (
 )
 from espwire.events import Finished, Progress
 from espwire.progress import Overall, Task
+from espwire.transport.base import CancelToken
 
 MAC = "24:0a:c4:00:01:10"
 
@@ -32,7 +33,7 @@ class Board:
         monkeypatch.setattr(Context, "device", self.device)
         monkeypatch.setattr(Context, "report", lambda context, event: self.events.append(event))
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(module.time, "sleep", self.sleep)
+        monkeypatch.setattr(CancelToken, "sleep", self.sleep)
         self.events: list[object] = []
 
     def sleep(self, seconds: float) -> None:

@@ -380,6 +380,20 @@ def test_secure_boot_follows_flash_encryption_in_a_second_plan(bench: Bench) -> 
     assert text.rstrip().endswith("app: running")
 
 
+def test_a_digest_that_is_trusted_but_not_given_is_named(bench: Bench) -> None:
+    from espwire.secure.keys import parse_private_key
+
+    bench.execute("secure-boot-v2", mode="development")
+    pem = bench.path("sign.pem").read_bytes()
+    digest = parse_private_key(pem, "sign.pem", lambda: b"").public.digest()
+    bench.plan("secure-boot-v2", mode="development")
+    bench.path("sign.pem").write_bytes(make_pem("rsa3072", 1))
+    error = bench.plan("secure-boot-v2", mode="development", code=8)[-1]
+    assert error["code"] == "efuse-other-digest"
+    assert digest.hex()[:16] in error["message"]
+    bench.plan("secure-boot-v2", "--allow", "efuse-other-digest", mode="development")
+
+
 def test_a_plan_without_firmware_burns_nothing(bench: Bench) -> None:
     words = ("--execute", "--do-not-confirm")
     error = bench.plan(BOTH, *words, files=(), code=2)[-1]

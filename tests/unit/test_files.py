@@ -271,16 +271,43 @@ def test_an_interruption_at_any_instruction_leaves_a_folder_whole_or_absent(tmp_
     assert step > 200
 
 
-def test_no_output_replaces_a_private_key(tmp_path):
+PEM = b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        PEM,
+        b"#" * 5000 + PEM,
+        bytes.fromhex("300d020100300506032b65700401aa"),  # PKCS #8
+        *(bytes(range(7, 7 + size)) for size in (16, 24, 32, 64)),
+    ],
+)
+def test_no_output_replaces_a_key(tmp_path, key):
     from espwire.errors import SafetyStop
+    from espwire.monitor.log import open_log
 
     path = tmp_path / "key.pem"
-    key = b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"
     path.write_bytes(key)
-    with pytest.raises(SafetyStop) as caught:
-        write_file(path, b"firmware")
-    assert caught.value.code == "overwrite-key"
-    assert path.read_bytes() == key
+    for write in (
+        lambda: write_file(path, b"firmware"),
+        lambda: write_files([(path, b"firmware")]),
+        lambda: open_log(path, append=True),
+    ):
+        with pytest.raises(SafetyStop) as caught:
+            write()
+        assert caught.value.code == "overwrite-key"
+        assert path.read_bytes() == key
     assert [each.name for each in tmp_path.iterdir()] == ["key.pem"]
     write_file(path, b"firmware", replace_key=True)
+    assert path.read_bytes() == b"firmware"
+
+
+@pytest.mark.parametrize(
+    "data", [bytes(32), b"0x00000000 0x00000001 0x00000000\n", bytes(0x20000) + PEM, b"0" * 200]
+)
+def test_what_is_not_a_key_is_replaced(tmp_path, data):
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    write_file(path, b"firmware")
     assert path.read_bytes() == b"firmware"

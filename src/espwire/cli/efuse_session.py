@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from espwire.cli.efuse_options import efuse_options
-from espwire.errors import UsageError
+from espwire.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
     from espwire.efuse.wire import DeviceStore
 
 DEFAULT_VIRTUAL_CHIP = "esp32"
+
+
+def _require_new_file(path: str | None) -> None:
+    """Refuse to replace a file by the eFuses of a token.
+
+    :raises FileError: code ``file-exists``
+    """
+    if path is not None and os.path.lexists(path):
+        raise FileError(
+            f"{path!r} exists, and --token would replace it",
+            hint="Choose a new file, or omit --token to use this one.",
+            code="file-exists",
+        )
 
 
 class ReadCommand(NamedTuple):
@@ -113,9 +126,9 @@ class Session:
         if token is not None and token.chip != chip_id:
             raise UsageError(f"the token is of {token.chip}, not {chip_id}", hint="Omit --chip.")
         if token is not None:
+            _require_new_file(settings.path)
             store = store_from_token(token)
-            if settings.path is not None:
-                store.path = settings.path
+            store.path = settings.path
             return store
         if settings.path is not None:
             return open_file(settings.path, chip_id)
@@ -242,7 +255,7 @@ class Session:
         :raises UsageError: other commands are on the line, or the file has commands that do not burn
         :raises DataError, DeviceError: the file is not a plan, or not for this chip in its state
         """
-        from espwire.efuse.plan_file import find_hidden, is_done, read_plan
+        from espwire.efuse.plan_file import read_plan, require_known_state
 
         if self.settings.plan is None or any(isinstance(each, BurnCommand) for each in commands):
             raise UsageError(
@@ -251,17 +264,32 @@ class Session:
             )
         content = read_plan(self.settings.plan)
         kept = dict(vars(self.settings))
-        burners = [self._parse(words) for words in content["commands"]]
+        burners = [self._parse_planned(words) for words in content["commands"]]
         vars(self.settings).update(kept)  # a plan does not change this run's options
         burning = [each for each in burners if isinstance(each, BurnCommand)]
         if len(burning) < len(burners) or not burning:
-            raise UsageError(
-                f"{self.settings.plan!r} has commands that do not burn", hint="Make a new plan."
-            )
-        if is_done(content, self.state):
-            self._report_nothing(find_hidden(content, self.state))
-            return False
+            raise self._not_burning()
+        require_known_state(content, self.state)
         return self._burn(burning, content["commands"], content)
+
+    def _parse_planned(self, words: list[str]) -> EfuseCommand:
+        """Parse a command of a plan.
+
+        :raises UsageError: it does not parse, or only prints its help
+        """
+        from click.exceptions import Exit
+
+        if "--help" in words:
+            raise self._not_burning()
+        try:
+            return self._parse(words)
+        except Exit:
+            raise self._not_burning() from None
+
+    def _not_burning(self) -> UsageError:
+        return UsageError(
+            f"{self.settings.plan!r} has commands that do not burn", hint="Make a new plan."
+        )
 
     def _report_nothing(self, unproven: Sequence[str]) -> None:
         """Report that all bits are burned already, and which blocks cannot be read."""
@@ -315,7 +343,8 @@ class Session:
             plan_file.require_same(content, plan)
         sensitive = any(burner.show_sensitive for burner in burners)
         if not plan.steps:
-            self._report_nothing(plan.unproven)
+            hidden = () if content is None else plan_file.find_hidden(content, self.state)
+            self._report_nothing(hidden or plan.unproven)
             return False
         self._check_unproven(plan.unproven)
         rehearse(plan)
@@ -327,7 +356,7 @@ class Session:
             text = f"eFuse token for burning:\n{token}"
             self.context.result("efuse token", text, {"token": token})
         if self.settings.plan is not None and content is None:
-            planner.require_no_typed_key()
+            planner.require_storable()
             shown = texts.plan_data(plan, sensitive=False)
             plan_file.write_plan(self.settings.plan, plan, commands, shown)
             self.context.note(f"the plan was written to {self.settings.plan}; nothing was burned")

@@ -10,6 +10,7 @@ from espwire.efuse.model import Block
 from espwire.efuse.state import FuseState
 from espwire.errors import DeviceError
 
+STATUS_BITS = 4  # of each block from BLOCK1 on in the ESP32's status of the coding
 CORRECTABLE = RS_PARITY // 2  # wrong bytes of a Reed-Solomon block
 
 
@@ -50,11 +51,12 @@ def find_errors(state: FuseState) -> list[CodingError]:
             found.append(CodingError(place.block, count, failed))
     status = data.controller.registers.get("decode_status")
     if status is not None:
-        word = state.register(status) & data.controller.decode_error_mask
+        wrong = state.register(status) & data.controller.decode_error_mask
         found += [
             CodingError(block.id, 0, failed=True)
             for block in data.blocks
-            if state.scheme(block) == "three_quarter" and word >> 4 * (block.id - 1) & 0xF
+            if state.scheme(block) == "three_quarter"
+            and wrong >> STATUS_BITS * (block.id - 1) & 0xF
         ]
     return found
 

@@ -17,7 +17,7 @@ from espwire.sizes import parse_number
 CATEGORY = "User"
 WHOLE_BLOCK = "MAX_BLK_LEN"
 WIDEST_NUMBER = 32  # wider fields of whole bytes are bytes
-_BLOCK = re.compile(r"EFUSE_BLK(\d+)|EFUSE_BLK_KEY(\d+)")
+_BLOCK = re.compile(r"EFUSE_BLK([0-9]{1,2})|EFUSE_BLK_KEY([0-9]{1,2})")
 _OTHER_NAMES = re.compile(r"\[([^\]]*)\]")
 FIRST_KEY = 4
 LIMIT = 1 << 20  # bytes of the file
@@ -74,7 +74,7 @@ def _parse_row(content: str, number: int, data: FuseData, path: str) -> Row:
     match = _BLOCK.fullmatch(block_name)
     block = -1 if match is None else int(match[1] or 0) if match[1] else FIRST_KEY + int(match[2])
     if not 0 <= block < len(data.blocks):
-        raise _invalid(path, number, f"{data.name} has no block {block_name!r}")
+        raise _invalid(path, number, f"{data.name} has no block {block_name[:30]!r}")
     size = data.blocks[block].bits
     first = _parse_cell(start, "first bit", number, path)
     count = size if bits == WHOLE_BLOCK else _parse_cell(bits, "number of bits", number, path)

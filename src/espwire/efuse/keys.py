@@ -10,8 +10,10 @@ from espwire.efuse.check import has_error
 from espwire.efuse.model import Block, Field, Purpose
 from espwire.efuse.planner import Planner, build_refusal
 from espwire.efuse.state import FuseState
-from espwire.errors import UsageError
+from espwire.errors import KeyFileError, UsageError
 from espwire.flash.findings import Finding
+
+XTS_KEY, XTS_HALVES = "XTS_AES_128_KEY", ("XTS_AES_256_KEY_1", "XTS_AES_256_KEY_2")
 
 
 class Key(NamedTuple):
@@ -54,7 +56,31 @@ def request_keys(
                 planner, part, read_protect=read_protect, write_protect=write_protect, force=force
             )
             placed.append(part)
+    _require_distinct_halves(placed)
     return placed
+
+
+def _require_distinct_halves(placed: Sequence[Placed]) -> None:
+    """Refuse a flash encryption key with equal halves, which XTS-AES does not allow.
+
+    :raises KeyFileError: code ``key-halves``
+    """
+    halves = [
+        (part.block.name, part.data[: len(part.data) // 2], part.data[len(part.data) // 2 :])
+        for part in placed
+        if part.purpose.name == XTS_KEY
+    ]
+    parts = {part.purpose.name: part for part in placed}
+    if all(name in parts for name in XTS_HALVES):
+        first, second = (parts[name] for name in XTS_HALVES)
+        halves.append((first.block.name, first.data, second.data))
+    for name, low, high in halves:
+        if low == high:
+            raise KeyFileError(
+                f"both halves of the flash encryption key for {name} are equal, which XTS-AES does not allow",
+                hint="Use a random key.",
+                code="key-halves",
+            )
 
 
 def _find_key_block(planner: Planner, name: str) -> Block:

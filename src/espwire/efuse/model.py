@@ -309,6 +309,7 @@ class Danger(Record):
     :ivar odd: fields with an odd number of bits set
     :ivar clear: fields that are 0
     :ivar port: kind of the port in use; ``any``: whatever it is, if a chip is connected
+    :ivar changes: fields of which the burn changes one
     :ivar check: a calculated condition, see ``danger.py``
     :ivar keys: names of key purposes, for the condition
     :ivar others: names of other key purposes
@@ -322,6 +323,7 @@ class Danger(Record):
     odd: tuple[str, ...] = ()
     clear: tuple[str, ...] = ()
     port: str = ""
+    changes: tuple[str, ...] = ()
     check: str = ""
     keys: tuple[str, ...] = ()
     others: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ def read_plan(path: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_file(path, limit=LIMIT))
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _invalid(path, "it is not a plan of a burn")
@@ -77,8 +77,8 @@ def list_states(plan: BurnPlan) -> list[list[str]]:
     ]
 
 
-def is_done(content: Mapping[str, Any], state: FuseState) -> bool:
-    """Whether the eFuses are as the plan leaves them, as far as software can read them.
+def require_known_state(content: Mapping[str, Any], state: FuseState) -> None:
+    """Make sure that the eFuses are in a state that the plan goes through, as far as software can read them.
 
     :raises DeviceError: code ``efuse-changed``: another chip, revision or state than the plan assumes
     """
@@ -95,7 +95,6 @@ def is_done(content: Mapping[str, Any], state: FuseState) -> bool:
         done = done and found == known[-1]
     if not done and content.get("revision") != state.revision:
         raise _changed(f"the plan is for revision {content.get('revision')}, not {state.revision}")
-    return done
 
 
 def find_hidden(content: Mapping[str, Any], state: FuseState) -> list[str]:

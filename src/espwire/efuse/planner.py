@@ -42,6 +42,7 @@ class Planner:
         self.dangers: list[Finding] = []
         self.secret: set[int] = set()
         self.typed_key = ""  # the field whose key bytes are on the command line
+        self.next_value = ""  # the counter that a command increments
         self.named_keys: set[int] = set()  # ids of key blocks that commands name
 
     @property
@@ -49,16 +50,22 @@ class Planner:
         """The fields and blocks of the chip."""
         return self.before.layout
 
-    def require_no_typed_key(self) -> None:
-        """Make sure that no command holds key bytes, so that it may be stored.
+    def require_storable(self) -> None:
+        """Make sure that the commands may be stored and carried out later: they hold no key, and no value depends on the state.
 
-        :raises DeviceError: code ``efuse-typed-key``
+        :raises DeviceError: code ``efuse-typed-key``, ``efuse-next-value``
         """
         if self.typed_key:
             raise build_refusal(
                 f"the plan would hold the key that is given for {self.typed_key}",
                 "Put the key into a file and use burn-key or burn-block-data.",
                 "efuse-typed-key",
+            )
+        if self.next_value:
+            raise build_refusal(
+                f"the plan needs a value for {self.next_value}: the next one differs after each burn",
+                f"Write {self.next_value} VALUE.",
+                "efuse-next-value",
             )
 
     def raw(self, field: Field) -> int:

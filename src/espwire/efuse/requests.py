@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 
 from espwire.efuse import meaning
+from espwire.efuse.danger import list_secret_blocks
 from espwire.efuse.model import Calculated, Field
 from espwire.efuse.planner import Planner, build_refusal
 from espwire.errors import UsageError
@@ -37,11 +38,12 @@ def request_fields(planner: Planner, pairs: Sequence[Pair], *, force: bool = Fal
             )
         if field.format == "mac":
             _request_mac_field(planner, field, text)
-        elif field.kind == "bytes":
+            continue
+        if field.format == "key_block" or field.block in list_secret_blocks(planner.before.data):
+            planner.secret.add(field.block)
+            planner.typed_key = field.name
+        if field.kind == "bytes":
             value = parse_bytes(planner, field, text)
-            if field.format == "key_block":
-                planner.secret.add(field.block)
-                planner.typed_key = field.name
             block = planner.before.data.blocks[field.block]
             planner.set_data(block, value << field.start, field.mask, force=force)
         else:
@@ -62,6 +64,7 @@ def parse_value(planner: Planner, field: Field, text: str | None) -> int:
         if field.kind == "flag":
             return 1
         if field.format == "bit_count":
+            planner.next_value = field.name
             return _next_count(field, old)
         raise UsageError(f"{field.name} needs a value", hint=f"Write {field.name} VALUE.")
     if field.format == "key_purpose" and not text[:1].isdecimal():
@@ -185,6 +188,9 @@ def request_bits(
                 f"{block.name} has no bit {number}", hint=f"Its bits are 0 to {size - 1}."
             )
         bits |= 1 << number
+    if block.id in list_secret_blocks(planner.before.data):
+        planner.secret.add(block.id)
+        planner.typed_key = block.name
     planner.set_data(block, bits, bits, force=force)
 
 

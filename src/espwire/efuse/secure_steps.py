@@ -32,6 +32,7 @@ from espwire.efuse.security_status import (
 from espwire.efuse.state import READ_LOCKS, FuseState
 from espwire.efuse.trust import list_trusted
 from espwire.errors import Unsupported, UsageError
+from espwire.flash.findings import Finding, build_fatal
 from espwire.secure.flash_encryption import USUAL_CRYPT_CONFIG
 from espwire.secure.keys import PublicKey
 
@@ -206,9 +207,24 @@ class _Steps:
         """Keys stay readable until the firmware is in flash."""
         for public in self._request.signing_keys if self._digests else ():
             planner.dangers += judge_scheme(planner.before, public.scheme)
+        planner.dangers += self._find_other_digests(planner.before)
         keys = (*self._flash_key, *self._digests)
         hidden = any(self._is_hidden(planner.before, key) for key in self._flash_key)
         self._request_keys(planner, keys, hidden)
+
+    def _find_other_digests(self, state: FuseState) -> list[Finding]:
+        """Digests in the chip that are not of the given signing keys, for example of an earlier attempt."""
+        given = [key.data for key in self._digests]
+        others = [
+            f"{each.digest.hex()[:16]}… ({each.purpose} in {each.block})"
+            for each in (list_trusted(state) if self._digests else ())
+            if not each.revoked and not any(key.startswith(each.digest) for key in given)
+        ]
+        if not others:
+            return []
+        text = f"the chip would also trust a signing key that is not given, with the digest {' and '.join(others)}"
+        remedy = "Add its public key with --key, or revoke its digest."
+        return [build_fatal("efuse-other-digest", text, by_name_only=True, remedy=remedy)]
 
     def _is_hidden(self, state: FuseState, key: Key) -> bool:
         block = state.layout.block(key.block)

@@ -19,7 +19,7 @@ from espwire.efuse.state import FuseState
 from espwire.efuse.tables import load_fuses
 from espwire.efuse.token import Token
 from espwire.errors import FileError
-from espwire.files import read_file, write_file
+from espwire.files import locked_file, read_file, write_file
 
 TAG = b"espwire "
 IMAGE_LIMIT = 1 << 16  # bytes; every controller has fewer registers
@@ -66,6 +66,7 @@ class VirtualStore:
         self.burned = list(burned) or [0] * len(self.data.blocks)
         self.errors = dict.fromkeys(find_error_registers(self.data), 0)
         self.path = path
+        self._image = b""  # the content of the file as this store has read or written it
 
     def read(self, custom: Sequence[Field] = ()) -> FuseState:
         """What software reads: zeros where RD_DIS hides words."""
@@ -151,10 +152,20 @@ class VirtualStore:
     def save(self) -> None:
         """Write the file, if there is one.
 
-        :raises FileError: it cannot be written
+        :raises FileError: it cannot be written; code ``efuse-file-changed``: another program has written it in the meantime
         """
-        if self.path is not None:
-            write_file(self.path, build_image(self.data, self.burned, self.errors), private=True)
+        if self.path is None:
+            return
+        with locked_file(self.path):
+            if _read_image(self.path) != self._image:
+                raise FileError(
+                    f"another program has written {self.path!r} in the meantime; nothing was burned",
+                    hint="Run the command again.",
+                    code="efuse-file-changed",
+                )
+            image = build_image(self.data, self.burned, self.errors)
+            write_file(self.path, image, private=True)
+            self._image = image
 
     def _outside(self) -> Mapping[int, int]:
         """Registers besides eFuses that a field needs: as in the newest parts, their bits are 1."""
@@ -203,12 +214,16 @@ def open_file(path: str, chip_id: str) -> VirtualStore:
 
     :raises FileError: code ``efuse-file``: it belongs to another chip, or is not such a file
     """
-    data = load_fuses(chip_id)
-    image = read_file(path, limit=IMAGE_LIMIT) if os.path.exists(path) else b""
+    data, image = load_fuses(chip_id), _read_image(path)
     store = VirtualStore(chip_id, parse_image(data, image, path) if image else (), path=path)
+    store._image = image
     for address in store.errors if image else ():
         store.errors[address] = _find_word(data, image, address)
     return store
+
+
+def _read_image(path: str) -> bytes:
+    return read_file(path, limit=IMAGE_LIMIT) if os.path.exists(path) else b""
 
 
 def find_error_registers(data: FuseData) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from espwire.image.header import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
 from espwire.image.partition_table import TABLE_OFFSET, TABLE_SIZE
 from espwire.image.scan import find_regions, looks_encrypted
-from espwire.image.signature import find_signed_end
+from espwire.image.signature import find_signatures, find_signed_end
 from espwire.sizes import SECTOR, Revision, format_size
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ PLAIN_KINDS = (
     "partition-table",
 )  # with sound structure: surely not encrypted
 APP_MARK = APP_MAGIC.to_bytes(4, "little")
+APP_MARK_AT = 0x20  # behind the headers of an image and of its first segment
 CIPHER_BLOCK = 16  # bytes of flash that are encrypted together
 
 
@@ -322,7 +323,26 @@ def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tupl
         if (why := _find_signature_fault(item, version)) is not None:
             text = f"the image in {blob.label} for {address:#x} {why}, but secure boot is enabled: it will not start"
             findings.append(build_fatal("unsigned-image", text))
+    for address in _find_headless(blob):
+        text = f"{blob.label} has an application for {address:#x} that does not start with an image header, but secure boot is enabled: it will not start"
+        findings.append(build_fatal("unsigned-image", text))
     return tuple(findings)
+
+
+def _find_headless(blob: Blob) -> list[int]:
+    """The addresses of applications without the first byte of an image: they have a description, or a signature at the end."""
+    data, found = blob.data, set()
+    at = data.find(APP_MARK)
+    while at >= 0:
+        start = at - APP_MARK_AT
+        if start >= 0 and not (blob.address + start) % SECTOR and not is_image(data[start:]):
+            found.add(blob.address + start)
+        at = data.find(APP_MARK, at + 1)
+    end = len(data) - SECTOR
+    signed = end > 0 and not end % SECTOR and not is_image(data)
+    if signed and any(each.version == 2 and each.crc_valid for each in find_signatures(data, end)):
+        found.add(blob.address)
+    return sorted(found)
 
 
 def find_signed_bootloader(blob: Blob, chip: Chip, images: ParsedImages) -> tuple[int, int] | None:

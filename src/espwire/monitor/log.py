@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from espwire.errors import FileError
+from espwire.files import keep_key
 from espwire.monitor.text import Kind, Token
 from espwire.streams import BINARY, NO_BLOCKING, StreamWriter, is_stream, open_writer
 
@@ -182,6 +183,8 @@ def _open_file(name: str, *, append: bool) -> BinaryIO:
         raise FileError(
             f"cannot write {name!r}: it is {what}", hint="Choose another file.", code="file-write"
         )
+    if append:
+        keep_key(name)
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL) | NO_BLOCKING | BINARY
     return open(os.open(name, flags, 0o666), "ab" if append else "wb", buffering=0)
 

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from espwire.errors import FileError, KeyFileError, SafetyStop
 from espwire.files import read_file
+from espwire.key_content import (
+    FILE_LIMIT,
+    KEY_LIMIT,
+    PRIVATE_LABELS,
+    RAW_KEY_SIZES,
+    SEQUENCE,
+    is_private_der,
+    may_be_key,
+    split_pem,
+    walk,
+)
 
-FILE_LIMIT, KEY_LIMIT = 0x10000, 0x2000  # bytes
 MAX_HASHES = (
     10_000_000  # rounds that derive a key from a passphrase; the usual number is below 1,000,000
 )
 MAX_SCRYPT = 1 << 20  # N × r: 128 MiB
 MAX_DEPTH = 16  # of nested DER values
 SCRYPT = bytes.fromhex("2b06010401da47040b")  # its object identifier
-PRIVATE_LABELS = ("RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
 PUBLIC_LABELS = ("PUBLIC KEY", "RSA PUBLIC KEY")
-RAW_KEY_SIZES = (16, 24, 32, 64)  # of keys for flash encryption and secure boot version 1
 RAW_POINT = 64  # bytes of a public key of secure boot version 1
-_SEQUENCE, _INTEGER, _IDENTIFIER = 0x30, 0x02, 0x06
+_INTEGER, _IDENTIFIER = 0x02, 0x06
 
 
 class FoundKey(NamedTuple):
@@ -50,7 +57,7 @@ def find_key(data: bytes, name: str) -> FoundKey:
     :raises KeyFileError: code ``not-a-key``, ``key-damaged``
     """
     labels = []
-    for label, text in _split_pem(data):
+    for label, text in split_pem(data):
         if label in PRIVATE_LABELS or label in PUBLIC_LABELS:
             if len(text) > KEY_LIMIT:
                 raise KeyFileError(
@@ -60,37 +67,13 @@ def find_key(data: bytes, name: str) -> FoundKey:
                 )
             return FoundKey(text, pem=True, private=label in PRIVATE_LABELS)
         labels.append(label)
-    if data[:1] == bytes([_SEQUENCE]) and len(data) <= KEY_LIMIT:
-        return FoundKey(data, pem=False, private=_is_private_der(data))
+    if data[:1] == bytes([SEQUENCE]) and len(data) <= KEY_LIMIT:
+        return FoundKey(data, pem=False, private=is_private_der(data))
     raise KeyFileError(
         f"{name} does not contain a key" + (f", but {labels[0][:40]!r}" if labels else ""),
         hint="A signing key is a PEM or DER file; `espwire secure generate-signing-key` creates one.",
         code="not-a-key",
     )
-
-
-def _split_pem(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Label and text of each part of a PEM file. Parts without an end are skipped."""
-    begin, dashes, at = b"-----BEGIN ", b"-----", 0
-    while (start := data.find(begin, at)) >= 0:
-        at = start + len(begin)
-        label_end = data.find(dashes, at, at + 64)
-        if label_end < 0:
-            continue
-        label = data[at:label_end]
-        final = dashes + b"END " + label + dashes
-        end = data.find(final, label_end, label_end + FILE_LIMIT)
-        if end < 0:
-            return
-        at = end + len(final)
-        yield label.decode("ascii", "replace"), data[start:at] + b"\n"
-
-
-def _is_private_der(data: bytes) -> bool:
-    """Private keys begin with a version or, if encrypted, with an algorithm and a string; public ones have a bit string."""
-    parts = list(_walk(data, depth=2))
-    kinds = [kind for level, kind, _ in parts if level == 1]
-    return (kinds[:1] == [_INTEGER] and kinds != [_INTEGER] * 2) or 0x04 in kinds
 
 
 def read_raw_point(data: bytes) -> tuple[int, int] | None:
@@ -114,7 +97,7 @@ def check_cost(data: bytes, name: str, *, pem: bool) -> None:
         except (binascii.Error, ValueError):
             return  # parsing it fails at once
     numbers, scrypt = [], False
-    for _, kind, content in _walk(data, depth=MAX_DEPTH):
+    for _, kind, content in walk(data, depth=MAX_DEPTH):
         if kind == _INTEGER:
             numbers.append(int.from_bytes(content, "big"))
         scrypt = scrypt or (kind == _IDENTIFIER and content == SCRYPT)
@@ -127,23 +110,6 @@ def check_cost(data: bytes, name: str, *, pem: bool) -> None:
             hint="Encrypt the key again with fewer iterations.",
             code="key-cost",
         )
-
-
-def _walk(data: bytes, *, depth: int, level: int = 0) -> Iterator[tuple[int, int, bytes]]:
-    """Level, tag and content of each DER value, containers before their content. Ends at the first invalid length."""
-    at = 0
-    while at + 2 <= len(data):
-        kind, size, at = data[at], data[at + 1], at + 2
-        if size & 0x80:
-            count = size & 0x7F
-            size, at = int.from_bytes(data[at : at + count], "big"), at + count
-        if at + size > len(data):
-            return
-        content = data[at : at + size]
-        yield level, kind, content
-        if kind & 0x20 and level + 1 < depth:
-            yield from _walk(content, depth=depth, level=level + 1)
-        at += size
 
 
 def protect_keys(output: str, data: bytes, *, new: bool = False, allowed: bool = False) -> None:
@@ -168,14 +134,10 @@ def protect_keys(output: str, data: bytes, *, new: bool = False, allowed: bool =
         old = read_key_file(output)
     except FileError:
         return
-    is_key = len(old) in RAW_KEY_SIZES or any(
-        label in PRIVATE_LABELS for label, _ in _split_pem(old)
-    )
-    der = old[:1] == bytes([_SEQUENCE]) and len(old) <= KEY_LIMIT and _is_private_der(old)
-    if old and old != data and (new or is_key or der):
+    is_key = len(old) in RAW_KEY_SIZES or may_be_key(old)
+    if old and old != data and (new or is_key):
         raise SafetyStop(
-            f"{output} exists and "
-            + ("may be a key" if is_key or der else "would be replaced by a key"),
+            f"{output} exists and " + ("may be a key" if is_key else "would be replaced by a key"),
             hint="Choose another output file, or repeat the command with --allow overwrite-key.",
             code="overwrite-key",
             consents=("overwrite-key",),

@@ -39,6 +39,7 @@ def test_every_safety_check_names_a_known_consent():
     asked |= {rule.name for rule in rules if not rule.note}
     assert asked | {
         *("status-lock", "outside-build", "unverified", "overwrite-key", "efuse-unproven"),
+        "efuse-other-digest",
         "unproven-key",
         "aggressive-revoke",
     } == set(CONSENTS)

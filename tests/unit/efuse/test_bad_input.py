@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from espwire.efuse.custom_table import parse_custom_table
-from espwire.efuse.plan_file import is_done, read_plan
+from espwire.efuse.plan_file import read_plan, require_known_state
 from espwire.efuse.store import VirtualStore, build_image, parse_image
 from espwire.efuse.tables import load_fuses
 from espwire.efuse.token import Token, build_token, parse_token
@@ -94,5 +94,5 @@ def test_damaged_plans_are_errors_or_do_not_fit(tmp_path: Path, seed: int) -> No
     for _ in range(100):
         path.write_bytes(damage(text, dice))
         with pytest.raises(ToolError) as caught:
-            is_done(read_plan(str(path)), state)
+            require_known_state(read_plan(str(path)), state)
         assert caught.value.hint

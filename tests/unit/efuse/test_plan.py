@@ -83,12 +83,13 @@ def test_the_same_key_again_is_finished_with_purpose_and_locks() -> None:
 
 def test_a_long_key_takes_the_next_free_block_that_nobody_names() -> None:
     store = VirtualStore("esp32s3")
-    both = [Key("BLOCK_KEY0", KEY * 2, "XTS_AES_256_KEY"), Key("BLOCK_KEY1", KEY, "USER")]
+    long = KEY + KEY[::-1]
+    both = [Key("BLOCK_KEY0", long, "XTS_AES_256_KEY"), Key("BLOCK_KEY1", KEY, "USER")]
     do(store, lambda planner: request_keys(planner, both))
     state = store.read()
     assert [state.value_of(f"KEY_PURPOSE_{i}") for i in range(4)] == [2, 0, 3, 0]
     error = refuse(
-        VirtualStore("esp32s3"), xts("BLOCK_KEY4", KEY * 2, "XTS_AES_256_KEY"), "efuse-slot"
+        VirtualStore("esp32s3"), xts("BLOCK_KEY4", long, "XTS_AES_256_KEY"), "efuse-slot"
     )
     assert "BLOCK_KEY5" in str(error)
 

@@ -167,6 +167,22 @@ def test_a_signature_must_fit():
     )
 
 
+def test_an_application_without_its_first_byte_is_found():
+    data = b"\0" + sign(app())[1:]
+    described = bytes(0x20) + 0xABCD5432.to_bytes(4, "little") + bytes(300)
+    secured = target("esp32c3", secure_boot=True)
+    for content, address in (
+        (data, 0x20000),
+        (described, 0x20000),
+        (BLANK * 0x10000 + described, 0x10000),
+    ):
+        found = problems(content, address, secured)["unsigned-image"]
+        assert found.fatal
+        assert "for 0x20000 that does not start with an image header" in found.text
+        assert "unsigned-image" not in problems(content, address, target("esp32c3"))
+    assert "unsigned-image" not in problems(bytes(0x3000), 0x20000, secured)
+
+
 def test_unsigned_images_in_a_merged_file_are_found():
     data = BLANK * 0x10000 + app()
     found = problems(data, 0x0, target("esp32c3", secure_boot=True))["unsigned-image"]

@@ -26,6 +26,7 @@ TABLE: dict[str, object] = {
         {'name': 'efuse-no-digest', 'all_set': ['ABS_DONE_1'], 'check': 'no_digest', 'text': 'secure boot would be on, but BLOCK2 holds no readable digest: the chip could never boot again'},
         {'name': 'efuse-no-flash-key', 'odd': ['FLASH_CRYPT_CNT'], 'keys': ['flash_encryption'], 'check': 'no_key', 'text': 'flash encryption would be on without a key in BLOCK1: the chip would decrypt the flash with zeros'},
         {'name': 'efuse-hidden-digest', 'min_revision': 300, 'clear': ['ABS_DONE_0'], 'check': 'hidden_digest', 'text': 'if BLOCK2 holds the digest of a secure boot key, the bootloader could no longer read it: the chip could not boot'},
+        {'name': 'efuse-coding-scheme', 'any_set': ['CODING_SCHEME'], 'changes': ['CODING_SCHEME'], 'check': 'coded_data', 'text': 'BLOCK1, BLOCK2 or BLOCK3 holds data in another coding scheme: the chip would read other data there, and no key would work'},
         {'name': 'efuse-no-effect', 'max_revision': 299, 'any_set': ['UART_DOWNLOAD_DIS'], 'note': True, 'text': 'UART_DOWNLOAD_DIS has no effect on this revision'},
     ],
     "table": [

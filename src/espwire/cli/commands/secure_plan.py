@@ -15,7 +15,8 @@ from espwire.cli.inputs import load_chip_option, parse_inputs, read_inputs
 from espwire.cli.options import allow_option
 from espwire.cli.secure_inputs import read_private_key, read_public_key
 from espwire.errors import UsageError
-from espwire.secure.key_files import RAW_KEY_SIZES, find_key, read_key_file
+from espwire.key_content import RAW_KEY_SIZES
+from espwire.secure.key_files import find_key, read_key_file
 from espwire.text import escape
 
 if TYPE_CHECKING:
