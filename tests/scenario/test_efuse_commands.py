@@ -442,3 +442,63 @@ def test_a_served_chip_has_the_efuses_of_a_file() -> None:
     from espwire.cli.commands.virtual import URL_KEYS
 
     assert "efuse" in URL_KEYS
+
+
+def test_ctrl_c_at_the_question_says_that_nothing_was_burned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stopped(io.StringIO):
+        def readline(self, size: int | None = -1, /) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", Stopped())
+    assert run("burn-efuse", "WDT_DELAY_SEL", "1", confirm=True) == 130
+    error = capsys.readouterr().err
+    assert "stopped by Ctrl-C; nothing was burned [cancelled]" in error
+    assert "the flash is incomplete" not in error
+    assert not any(burned())
+
+
+def test_hints_fit_what_was_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("burn-efuse", "WDT_DELAY_SEL", "1", "WDT_DELAY_SEL", "2") != 0
+    assert "cannot become 0x2: another request makes it 0x1" in capsys.readouterr().err
+    assert run("burn-efuse", "WDT_DELAY_SEL", "1") == 0
+    capsys.readouterr()
+    assert run("burn-efuse", "WDT_DELAY_SEL", "2") != 0
+    assert "cannot become 0x2: it is 0x1" in capsys.readouterr().err
+    assert run("burn-key", "BLOCK_KEY1", "key", "SECURE_BOOT_DIGEST0") == 0
+    capsys.readouterr()
+    assert run("read-protect-efuse", "BLOCK_KEY1") != 0
+    error = capsys.readouterr().err
+    assert "hint: The chip has to read the digest: leave it readable." in error
+    assert run("read-protect-efuse", "BLOCK_KEY2") != 0
+    assert "hint: Burn a key with a secret purpose first." in capsys.readouterr().err
+
+
+def test_an_edited_plan_is_one_of_the_reasons(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("burn-efuse", "WDT_DELAY_SEL", "1", "--plan", "plan.json") == 0
+    plan = folder / "plan.json"
+    edited = json.loads(plan.read_text())
+    edited["commands"] = [["burn-efuse", "WDT_DELAY_SEL", "2"]]
+    plan.write_text(json.dumps(edited))
+    capsys.readouterr()
+    assert run("burn", "--plan", "plan.json") == 6
+    assert "the plan was edited, or a key or data file has changed" in capsys.readouterr().err
+
+
+def test_an_empty_efuse_file_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / FILE).touch()
+    for words in (["summary"], ["burn-efuse", "WDT_DELAY_SEL", "1"]):
+        assert run(*words) == 6
+        assert "[efuse-file]" in capsys.readouterr().err
+    assert main(["-p", f"virtual:esp32c3?profile=instant&efuse={FILE}", "chip-id"]) == 6
+    assert (folder / FILE).read_bytes() == b""
+
+
+def test_formats_of_the_summary_are_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("summary", "--format", "jsom") == 2
+    assert capsys.readouterr().err.count("value") == 2  # "Invalid value", and the format
+    assert run("summary", "--format", "value-only", "WDT_DELAY_SEL") == 0
+    assert capsys.readouterr().out.split()[-1] == "40000"  # of the slow clock

@@ -379,7 +379,8 @@ def test_verify_flash_compares_the_ciphertext(make):
     size = app.stat().st_size + len(DATA)
     result = board.run(*words)[-1]["data"]
     assert (result["bytes"], result["equal"]) == (size, True)
-    board.run("verify-flash", "0x10000", app, code=7)  # without the key, the flash has ciphertext
+    error = board.run("verify-flash", "0x10000", app, code=7)[-1]  # without the key: ciphertext
+    assert error["hint"].startswith("Flash encryption is on: add --key FILE")
     app.write_bytes(app.read_bytes()[:-1] + b"!")
     error = board.run(*words, code=7)[-1]
     assert "the flash differs from app.bin at 0x10000" in error["message"]

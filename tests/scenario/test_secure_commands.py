@@ -332,3 +332,51 @@ def test_secrets_are_in_no_output_and_no_other_file(
         if secret in content
     ]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("--chip esp32c3 -k long.bin -a 0 app.bin", 6, "512 bits; ESP32-C3 uses 256 bits"),
+        ("--chip esp32 -k long.bin -a 0 app.bin", 6, "512 bits; ESP32 uses 192 or 256 bits"),
+        ("--chip esp32c3 --flash-crypt-conf 3 -k key.bin -a 0 app.bin", 2, "has no effect"),
+        ("-x -k key.bin -a 0 empty.bin", 2, "empty.bin is empty: there is nothing to encrypt"),
+        ("-x -k key.bin -a 0xfffff000 app.bin", 2, "exceed the 32-bit flash addresses"),
+        ("--chip esp32 -k key.bin -a 0xfffff000 app.bin", 2, "exceed the 32-bit flash addresses"),
+        ("-x -k sign.pem -a 0 app.bin", 6, "sign.pem is a signing key, not a flash encryption key"),
+    ],
+)
+def test_what_no_chip_could_decrypt_is_refused(
+    run: Run, line: str, code: int, message: str
+) -> None:
+    Path("key.bin").write_bytes(bytes(range(32)))
+    Path("long.bin").write_bytes(bytes(range(64)))
+    Path("sign.pem").write_bytes(generate_key(P256).pem())
+    Path("empty.bin").write_bytes(b"")
+    assert message in run(f"encrypt-flash-data -o out.bin {line}", code)
+    assert not os.path.exists("out.bin")
+
+
+def test_the_last_bytes_of_32_bit_addresses_can_be_encrypted(run: Run) -> None:
+    Path("key.bin").write_bytes(bytes(range(32)))
+    Path("app.bin").write_bytes(DATA[:4096])
+    run("encrypt-flash-data -x -k key.bin -a 0xfffff000 -o out.bin app.bin")
+    run("decrypt-flash-data -x -k key.bin -a 0xfffff000 -o plain.bin out.bin")
+    assert Path("plain.bin").read_bytes() == DATA[:4096]
+
+
+def test_a_raw_key_is_not_taken_for_a_der_file(run: Run) -> None:
+    Path("raw.bin").write_bytes(b"\x30\x03\x02" + bytes(range(29)))
+    for line in (
+        "sign-data -v 2 -k raw.bin -o s.bin app.bin",
+        "digest-sbv2-public-key -k raw.bin -o d.bin",
+    ):
+        assert "raw.bin does not contain a key" in run(line, 6)
+
+
+def test_a_debug_certificate_opens_something(run: Run) -> None:
+    Path("key.pem").write_bytes(generate_key(P256).pem())
+    line = "generate-sdc-certificate -k key.pem --mac 001122334455 -o cert.bin"
+    assert "the certificate would open nothing" in run(line, 2)
+    run(f"{line} --enable-jtag")
+    assert len(Path("cert.bin").read_bytes()) == 468

@@ -162,9 +162,57 @@ def test_the_status_in_secure_download_mode(
     assert main(["--json", "-p", port, "secure", "status"]) == 0
     status = json.loads(capsys.readouterr().out.splitlines()[-1])["data"]
     assert (status["complete"], status["download_mode"]) == (False, "secure")
-    assert (status["secure_boot"], status["flash_encryption"]) == ("on, version 2", "on")
-    assert openings(status) == {"secure-download", "jtag-pins", "jtag-usb"}
+    unknown_lock = "on; unknown whether the counter is locked"
+    assert (status["secure_boot"], status["flash_encryption"]) == ("on, version 2", unknown_lock)
+    assert openings(status) == {"secure-download", "jtag-pins", "open-digest-slot"}
+    assert (status["pad_jtag"], status["usb_jtag"]) == ("open", "unknown or not available")
+    steps = [each["step"] for each in status["openings"]]
+    assert all(step.startswith("only firmware can do this now: burn ") for step in steps)
     assert status["keys"][0]["purpose"] == "XTS_AES_128_KEY"
+
+
+def test_secure_download_mode_reports_what_the_efuses_hold(bench: Bench) -> None:
+    burned = ["DIS_PAD_JTAG", "DIS_USB_JTAG", "SECURE_BOOT_KEY_REVOKE1", "DIS_DOWNLOAD_ICACHE"]
+    pairs = [word for name in burned for word in (name, "1")]
+    bench.burn("burn-efuse", *pairs, "SPI_BOOT_CRYPT_CNT", "7", "--allow", "efuse-no-flash-key")
+    bench.burn("burn-efuse", "ENABLE_SECURITY_DOWNLOAD", "1", "--allow", "efuse-own-port")
+    info = bench.run("get-security-info")[-1]["data"]
+    assert info["flash_crypt_count"] == 7
+    assert info["flag_names"] == [
+        "SECURE_DOWNLOAD_ENABLE", "SECURE_BOOT_KEY_REVOKE1", "HARD_DIS_JTAG", "DIS_DOWNLOAD_ICACHE",
+    ]  # fmt: skip
+    status = bench.status()
+    assert status["flash_encryption"] == "on, permanently"
+    assert (status["pad_jtag"], status["usb_jtag"]) == (
+        "off, permanently",
+        "unknown or not available",
+    )
+    assert openings(status) == {"any-firmware", "secure-download"}
+
+
+def test_flags_follow_the_names_and_counts_of_the_efuses(bench: Bench) -> None:
+    bench.chip = "esp32s2"
+    bench.burn("burn-efuse", "HARD_DIS_JTAG", "1", "DIS_USB", "1")
+    assert bench.run("get-security-info")[-1]["data"]["flag_names"] == ["HARD_DIS_JTAG", "DIS_USB"]
+    (bench.folder / "fuses.bin").unlink()
+    bench.chip = "esp32s3"
+    bench.burn("burn-efuse", "SOFT_DIS_JTAG", "3", "DIS_USB_JTAG", "1")
+    assert bench.run("get-security-info")[-1]["data"]["flag_names"] == []
+    bench.burn("burn-efuse", "SOFT_DIS_JTAG", "7")
+    assert bench.run("get-security-info")[-1]["data"]["flag_names"] == ["SOFT_DIS_JTAG"]
+
+
+@pytest.mark.parametrize(
+    ("revision", "step"),
+    [
+        ("3.1", "burn DIS_DOWNLOAD_MODE"),
+        ("3.2", "burn DOWNLOAD_MODE_XPD_ON and ENABLE_SECURITY_DOWNLOAD or DIS_DOWNLOAD_MODE"),
+    ],
+)
+def test_no_step_is_one_that_efuse_refuses(bench: Bench, revision: str, step: str) -> None:
+    bench.chip, bench.options = "esp32p4", f"&revision={revision}"
+    steps = {each["code"]: each["step"] for each in bench.status()["openings"]}
+    assert steps["download-mode"] == f"{step}, after all other eFuses"
 
 
 def caveats(status: dict[str, Any]) -> set[str]:
@@ -219,7 +267,7 @@ def test_the_status_shows_what_the_next_write_needs(bench: Bench) -> None:
 
 def test_secure_boot_version_1_may_have_a_bootloader_that_cannot_be_replaced(bench: Bench) -> None:
     bench.chip = "esp32"
-    bench.burn("burn-efuse", "ABS_DONE_0", "1")
+    bench.burn("burn-efuse", "ABS_DONE_0", "1", "--allow", "efuse-no-digest")
     status = bench.status()
     assert status["secure_boot"] == "on, version 1"
     assert caveats(status) == {"fixed-bootloader"}

@@ -131,7 +131,8 @@ class Session:
             store.path = settings.path
             return store
         if settings.path is not None:
-            return open_file(settings.path, chip_id)
+            empty_is_blank = not self.context.program.strict
+            return open_file(settings.path, chip_id, empty_is_blank=empty_is_blank)
         from espwire.efuse.store import VirtualStore
 
         return VirtualStore(chip_id)

@@ -11,7 +11,8 @@ from espwire.cli.inputs import TableSource, read_table_file
 from espwire.cli.number_types import Number
 from espwire.cli.options import combine
 from espwire.errors import UsageError
-from espwire.secure.key_files import read_key_file
+from espwire.secure.key_files import read_key_file, require_raw_key
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
@@ -69,7 +70,7 @@ def read_host_key(
     if source.file is not None:
         table = read_table_file(context, source.file, source.offset)
     return HostKey(
-        key=read_key_file(path),
+        key=require_raw_key(read_key_file(path), escape(path)),
         crypt_config=crypt_config,
         everything=everything,
         table=table,

@@ -293,8 +293,11 @@ def require_hideable(planner: Planner, field: Field) -> None:
     purposes = [each for each in planner.layout.purposes() if each.value == number]
     if not any(purpose.read_protect for purpose in purposes):
         name = purposes[0].name if purposes else meaning.UNKNOWN_PURPOSE
+        digest = any(purpose.digest for purpose in purposes)
         raise build_refusal(
             f"{block.name} must stay readable: its purpose is {name}",
-            "Burn a key with a secret purpose first.",
+            "The chip has to read the digest: leave it readable."
+            if digest
+            else "Burn a key with a secret purpose first.",
             "efuse-must-be-readable",
         )

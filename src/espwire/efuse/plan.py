@@ -213,12 +213,30 @@ def _find_changes(planner: Planner, full: FuseState) -> list[FieldChange]:
 
 
 def _find_final(before: FuseState, after: tuple[int, ...], fields: list[Field]) -> list[str]:
-    """Fields in blocks that get their only burn, and that stay empty in it."""
-    final = []
-    for field in fields:
-        block = before.data.blocks[field.block]
-        once = before.scheme(block) == "reed_solomon"
-        used = bool(after[block.id]) > bool(before.blocks[block.id])
-        if once and used and not after[block.id] & field.mask:
-            final.append(field.name)
-    return final
+    """Fields in blocks that get their only burn: those that stay empty in it, and the rest of those that it fills partly."""
+    once = [
+        field
+        for field in fields
+        if before.scheme(block := before.data.blocks[field.block]) == "reed_solomon"
+        and after[block.id]
+        and not before.blocks[block.id]
+    ]
+    empty = [field for field in once if not after[field.block] & field.mask]
+    filled = list(after)
+    for field in empty:
+        filled[field.block] |= field.mask
+    rest = [
+        f"rest of {field.name}"
+        for field in once
+        if field not in empty and _has_rest(field, filled[field.block], before.bits(field))
+    ]
+    return [*(field.name for field in empty), *rest]
+
+
+def _has_rest(field: Field, content: int, size: int) -> bool:
+    """Whether bits of a number are 0, or a word at an end of data, which is not so in keys."""
+    value = content >> field.start & ((1 << size) - 1)
+    if field.kind != "bytes":
+        return value.bit_count() < size
+    data = value.to_bytes(size // 8, "little")
+    return not (any(data[:4]) and any(data[-4:]))

@@ -118,8 +118,8 @@ def require_same(content: Mapping[str, Any], plan: BurnPlan) -> None:
         if not plan.before.hidden_mask(block)  # burned before the block was hidden
     ):
         raise DataError(
-            "the commands of the plan no longer burn the same bits: a key or data file has changed",
-            hint="Restore the file, or make a new plan.",
+            "the commands of the plan no longer burn the same bits: the plan was edited, or a key or data file has changed",
+            hint="Restore the file that has changed, or make a new plan.",
             code="efuse-plan",
         )
 

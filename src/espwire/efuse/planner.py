@@ -97,8 +97,10 @@ class Planner:
             )
         old = self.raw(field)
         if old & ~value and not force:
+            burned = (self.before.blocks[field.block] >> field.start & ((1 << size) - 1)) == old
+            reason = "it is" if burned else "another request makes it"
             raise build_refusal(
-                f"{field.name} cannot become {value:#x}: it is {old:#x}, and bits cannot be cleared",
+                f"{field.name} cannot become {value:#x}: {reason} {old:#x}, and bits cannot be cleared",
                 f"The least value with the new bits is {old | value:#x}.",
                 "efuse-clear-bits",
             )

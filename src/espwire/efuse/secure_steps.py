@@ -38,6 +38,7 @@ from espwire.secure.keys import PublicKey
 
 ENCRYPTION, SECURE_BOOT_V2, JTAG_OFF = "flash-encryption", "secure-boot-v2", "jtag-off"
 FEATURES = (ENCRYPTION, SECURE_BOOT_V2, JTAG_OFF)
+DOWNLOAD = "download"  # the name of the last step
 UART_DOWNLOAD_OFF = "UART_DOWNLOAD_DIS"
 DOWNLOAD_OFF_REVISION = 300  # of the ESP32; see the rule efuse-no-effect
 CRYPT_CONFIG = "FLASH_CRYPT_CONFIG"
@@ -258,13 +259,37 @@ class _Steps:
         if not keys:
             raise UsageError("secure-boot-v2 needs a signing key", hint="Add --key FILE.")
         only = find_only_place(self._state)
+        other = self._find_other_digest()
+        if other and only is not None:
+            raise build_refusal(
+                f"{other} holds the digest of another signing key, and this chip has no slot for one more",
+                "Use the signing key that the chip knows.",
+                "plan-no-slot",
+            )
+        if other:
+            self._notes.append(f"{other} holds the digest of another signing key")
         if only is None:
             return tuple(self._place_each(keys, list_digest_purposes(data)))
         if len(keys) > 1:
             raise UsageError(
                 f"{data.name} uses one signing key, not {len(keys)}", hint="Give one --key."
             )
+        start = next((each.start for each in data.key_purposes if each.name == only.purpose), 0)
+        flash_keys = (*self._flash_key, *self._burned_key)
+        if any(each.block == only.block and 8 * len(each.data) > start for each in flash_keys):
+            raise UsageError(
+                f"{only.block} of {data.name} has no room for a digest next to a flash encryption key of more than {start} bits",
+                hint=f"Use a flash encryption key of {start} bits.",
+                code="key-size",
+            )
         return (only._replace(data=keys[0].digest()),)
+
+    def _find_other_digest(self) -> str:
+        """The block with a digest, if the chip trusts none of the signing keys; empty: it has none, or trusts one."""
+        digests = [key.digest() for key in self._request.signing_keys]
+        trusted = [each for each in list_trusted(self._state) if not each.revoked]
+        known = any(digest.startswith(each.digest) for digest in digests for each in trusted)
+        return trusted[0].block if trusted and not known else ""
 
     def _place_each(self, keys: Iterable[PublicKey], purposes: list[Purpose]) -> Iterator[Key]:
         state = self._state
@@ -289,8 +314,10 @@ class _Steps:
                 continue
             free = next((each for each in purposes if each.name not in used), None)
             if free is None:
+                other = self._find_other_digest()
                 raise build_refusal(
-                    "no slot for another digest is free: all are used or revoked",
+                    (f"{other} holds the digest of another signing key, and " if other else "")
+                    + "no slot for another digest is free: all are used or revoked",
                     "Use a signing key that the chip knows.",
                     "plan-no-slot",
                 )
@@ -412,7 +439,7 @@ class _Steps:
             return
         if secure:
             title = "allow only Secure Download Mode: eFuses can no longer be read or burned"
-            yield self._fields("download", title, self._set((SECURE_DOWNLOAD,)))
+            yield self._fields(DOWNLOAD, title, self._set((SECURE_DOWNLOAD,)))
             return
         effective = self._state.revision >= DOWNLOAD_OFF_REVISION
         if not effective:
@@ -424,6 +451,4 @@ class _Steps:
                 request_write_locks(planner, [self._find(CRYPT_COUNTS)[0].name])
 
         if effective or ENCRYPTION in self._on:
-            yield SecureStep(
-                "download", "end download mode over UART, and lock the counter", collect
-            )
+            yield SecureStep(DOWNLOAD, "end download mode over UART, and lock the counter", collect)

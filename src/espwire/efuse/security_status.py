@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from espwire.chips.model import Chip
-from espwire.device.security import SecurityInfo
+from espwire.device.security import FLAG_NAMES, SecurityInfo
 from espwire.efuse import meaning
 from espwire.efuse.danger import ALONE, applies
 from espwire.efuse.model import Block, Field
 from espwire.efuse.state import FuseState
+from espwire.efuse.tables import load_fuses
 from espwire.record import Record
 
 SECURE_BOOT = ("SECURE_BOOT_EN", "ABS_DONE_1")
@@ -26,15 +27,14 @@ PAD_JTAG_OFF = ("DIS_PAD_JTAG", "HARD_DIS_JTAG", "JTAG_DISABLE")
 USB_JTAG_OFF = ("DIS_USB_JTAG",)
 SOFT_JTAG_OFF = ("SOFT_DIS_JTAG",)
 DIRECT_BOOT_OFF = ("DIS_DIRECT_BOOT", "DIS_LEGACY_SPI_BOOT")
+FIRMWARE_ONLY = "only firmware can do this now"
 NO_EFFECT = "efuse-no-effect"  # the rule about eFuses that a revision ignores
 FLASH_KEYS = ("XTS_AES", "flash_encryption")
-# the flags of GET_SECURITY_INFO, by the names of the eFuses
-FLAG_FIELDS = {
-    "SECURE_BOOT_EN": "SECURE_BOOT_EN",
-    "SECURE_DOWNLOAD_ENABLE": SECURE_DOWNLOAD,
-    "SOFT_DIS_JTAG": "SOFT_DIS_JTAG",
-    "HARD_DIS_JTAG": "DIS_PAD_JTAG",
-    "DIS_USB": "DIS_USB_JTAG",
+# The eFuse of each flag of GET_SECURITY_INFO, as the ROMs of the ESP32-C3 and the ESP32-S3 report them: a flag is set if its
+# eFuse has an odd number of bits, and DIS_USB is USB-OTG. They report none of the eFuses of USB Serial/JTAG.
+FLAG_FIELDS = {name: (name,) for name in FLAG_NAMES} | {
+    "SECURE_DOWNLOAD_ENABLE": (SECURE_DOWNLOAD,),
+    "HARD_DIS_JTAG": PAD_JTAG_OFF,
 }
 
 
@@ -81,10 +81,19 @@ class SecurityStatus(Record):
 
 
 class _Fuses:
-    """The values of eFuses by name. None: the chip has no such field, or it is not known."""
+    """The values of eFuses by name. None: the chip has no such field, or it is not known.
 
-    def __init__(self, values: Mapping[str, int], locked: frozenset[str], sizes: Mapping[str, int]):
-        self.values, self.locked, self.sizes = values, locked, sizes
+    ``locked``: names of write-protected fields; None: not known. ``advised``: what to burn to end a download mode.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, int],
+        locked: frozenset[str] | None,
+        sizes: Mapping[str, int],
+        advised: str = "",
+    ):
+        self.values, self.locked, self.sizes, self.advised = values, locked, sizes, advised
 
     def find(self, names: tuple[str, ...]) -> str | None:
         """The first of these fields that is known."""
@@ -106,6 +115,7 @@ def read_status(state: FuseState) -> SecurityStatus:
         {field.name: state.raw(field) for field in fields if state.readable(field)},
         frozenset(field.name for field in fields if not state.writeable(field)),
         {field.name: state.bits(field) for field in fields},
+        _advise_secure_download(state),
     )
     notes = (rule for rule in state.data.danger if rule.note and applies(rule, state, ALONE))
     caveats = tuple(Caveat(rule.name, rule.text) for rule in notes)
@@ -122,17 +132,37 @@ def _list_ignored(state: FuseState) -> frozenset[str]:
     )
 
 
+def _advise_secure_download(state: FuseState) -> str:
+    """The eFuses that enable Secure Download Mode without a danger; empty: this revision should not have it."""
+    if state.layout.find(SECURE_DOWNLOAD) is None:
+        return ""
+    for rule in state.data.danger:
+        covers = rule.min_revision <= state.revision <= rule.max_revision
+        if covers and not rule.note and rule.all_set == (SECURE_DOWNLOAD,) and not rule.check:
+            return " and ".join((*rule.clear, SECURE_DOWNLOAD)) if rule.clear else ""
+    return SECURE_DOWNLOAD
+
+
 def read_reported_status(chip: Chip, info: SecurityInfo) -> SecurityStatus:
     """The status by the reply to GET_SECURITY_INFO, which is all that Secure Download Mode allows."""
-    flags = info.flag_names()
-    values = {field: int(flag in flags) for flag, field in FLAG_FIELDS.items()}
-    if info.flash_crypt_count is not None:
+    flags, sizes = info.flag_names(), {}
+    fields = {field.name for table in load_fuses(chip.id).table for field in table.fields}
+    values = {
+        name: int(flag in flags)
+        for flag, names in FLAG_FIELDS.items()
+        for name in names
+        if name in fields
+    }
+    if info.flash_crypt_count is not None and chip.security.flash_encryption is not None:
         values[CRYPT_COUNTS[0]] = info.flash_crypt_count
+        sizes[CRYPT_COUNTS[0]] = chip.security.flash_encryption.bits
     keys = tuple(
         KeySlot(f"BLOCK_KEY{number}", purpose, "unknown", meaning.revocation_name(purpose) in flags)
         for number, purpose in enumerate(info.purpose_names(chip))
     )
-    return _build(_Fuses(values, frozenset(), {}), keys, complete=False)
+    status = _build(_Fuses(values, None, sizes), keys, complete=False)
+    openings = (each._replace(step=f"{FIRMWARE_ONLY}: {each.step}") for each in status.openings)
+    return status.replace(openings=tuple(openings))
 
 
 def _list_keys(state: FuseState) -> Iterator[KeySlot]:
@@ -197,7 +227,11 @@ def _describe_encryption(fuses: _Fuses) -> str:
     if name not in fuses.sizes:
         return state
     left = fuses.sizes[name] - count.bit_count()
-    if name in fuses.locked or not left:
+    if not left:
+        return f"{state}, permanently"
+    if fuses.locked is None:
+        return f"{state}; unknown whether the counter is locked"
+    if name in fuses.locked:
         return f"{state}, permanently"
     return f"{state}, can be switched {left} more time{'s' if left > 1 else ''}"
 
@@ -263,7 +297,11 @@ def _find_encryption_openings(fuses: _Fuses, keys: tuple[KeySlot, ...]) -> Itera
             "burn a flash encryption key, encrypt the flash content, then enable flash encryption"
         )
         yield Opening("plain-flash", text, step)
-    elif name not in fuses.locked and count.bit_count() < fuses.sizes.get(name, 0):
+    elif (
+        fuses.locked is not None
+        and name not in fuses.locked
+        and count.bit_count() < fuses.sizes.get(name, 0)
+    ):
         text = "switch flash encryption off again"
         yield Opening("encryption-counter", text, f"write-protect {name}, or burn all of its bits")
     off = fuses.test(ENCRYPTING_OFF)
@@ -285,8 +323,7 @@ def _find_download_openings(fuses: _Fuses, *, complete: bool) -> Iterator[Openin
         yield Opening("secure-download", text, f"burn {off}, after all other eFuses")
         return
     text = "run programs in RAM, read memory and flash, and burn eFuses"
-    closing = [SECURE_DOWNLOAD] if SECURE_DOWNLOAD in fuses.values else []
-    names = " or ".join([*closing, *([off] if off else [])])
+    names = " or ".join(filter(None, (fuses.advised, off)))
     step = (
         f"burn {names}, after all other eFuses"
         if names

@@ -209,15 +209,18 @@ def _revision_fields(store: VirtualStore, revision: int) -> dict[str, int]:
     return fields
 
 
-def open_file(path: str, chip_id: str) -> VirtualStore:
-    """The virtual store in a file; a new or empty file means blank eFuses. The first burn writes it.
+def open_file(path: str, chip_id: str, *, empty_is_blank: bool = False) -> VirtualStore:
+    """The virtual store in a file; a new file means blank eFuses. The first burn writes it.
 
+    :param empty_is_blank: take a file without content for a new file, as espefuse does
     :raises FileError: code ``efuse-file``: it belongs to another chip, or is not such a file
     """
     data, image = load_fuses(chip_id), _read_image(path)
-    store = VirtualStore(chip_id, parse_image(data, image, path) if image else (), path=path)
+    if not image and (empty_is_blank or not os.path.exists(path)):
+        return VirtualStore(chip_id, (), path=path)
+    store = VirtualStore(chip_id, parse_image(data, image, path), path=path)
     store._image = image
-    for address in store.errors if image else ():
+    for address in store.errors:
         store.errors[address] = _find_word(data, image, address)
     return store
 

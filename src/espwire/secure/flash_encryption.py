@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from espwire.chips.model import Chip
 
 UNIT, BLOCK = 128, 16
+ADDRESS_LIMIT = 1 << 32
 REDUCTION = 0x87  # of the polynomial of XTS: x^128 = x^7 + x^2 + x + 1
 XTS_KEY_BYTES, ESP32_KEY_BYTES = (16, 32, 64), (24, 32)
 KEY_BITS = (128, 192, 256, 512)
@@ -35,7 +36,7 @@ _CONFIG_RANGES = ((0, 66), (67, 131), (132, 194), (195, 255))
 def encrypt_xts(data: bytes, address: int, key: bytes) -> bytes:
     """Encrypt data for flash at ``address``. The key has 16, 32 or 64 bytes, as in a key file.
 
-    :raises UsageError: code ``unaligned``
+    :raises UsageError: codes ``unaligned``, ``address``
     :raises KeyFileError: code ``key-size``
     :raises Unsupported: code ``needs-cryptography``
     """
@@ -231,6 +232,12 @@ def _check(data: bytes, address: int, align: int) -> None:
             f"{len(data)} bytes at {address:#x} are not whole blocks of {align}",
             hint=f"Use an address and a length that are multiples of {align}.",
             code="unaligned",
+        )
+    if address + len(data) > ADDRESS_LIMIT:
+        raise UsageError(
+            f"{len(data):,} bytes at {address:#x} exceed the 32-bit flash addresses",
+            hint="Check the address.",
+            code="address",
         )
 
 

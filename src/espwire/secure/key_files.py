@@ -67,13 +67,34 @@ def find_key(data: bytes, name: str) -> FoundKey:
                 )
             return FoundKey(text, pem=True, private=label in PRIVATE_LABELS)
         labels.append(label)
-    if data[:1] == bytes([SEQUENCE]) and len(data) <= KEY_LIMIT:
+    if data[:1] == bytes([SEQUENCE]) and len(data) <= KEY_LIMIT and not _is_raw_key(data):
         return FoundKey(data, pem=False, private=is_private_der(data))
     raise KeyFileError(
         f"{name} does not contain a key" + (f", but {labels[0][:40]!r}" if labels else ""),
         hint="A signing key is a PEM or DER file; `espwire secure generate-signing-key` creates one.",
         code="not-a-key",
     )
+
+
+def require_raw_key(data: bytes, name: str) -> bytes:
+    """``data``, unless it is a file with a signing key; its size is not checked.
+
+    :raises KeyFileError: code ``key-size``
+    """
+    labels = (label for label, _ in split_pem(data))
+    if any(label in PRIVATE_LABELS or label in PUBLIC_LABELS for label in labels):
+        raise KeyFileError(
+            f"{name} is a signing key, not a flash encryption key",
+            hint="Use the binary key file that was burned into the chip.",
+            code="key-size",
+        )
+    return data
+
+
+def _is_raw_key(data: bytes) -> bool:
+    """Whether a file has the size of a raw key, and is not a DER value from its first to its last byte."""
+    values = [content for level, _, content in walk(data, depth=1) if level == 0]
+    return len(data) in RAW_KEY_SIZES and (not values or len(values[0]) != len(data) - 2)
 
 
 def read_raw_point(data: bytes) -> tuple[int, int] | None:

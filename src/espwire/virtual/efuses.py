@@ -36,6 +36,8 @@ class ChipConfig:
     ``flash_key``: the flash encryption key as in a key file, 16, 32 or 64 bytes; b"" means none, or with
     ``flash_encryption`` a default key.
     ``divider``: the UART's clock divider (None: by crystal and baud rate).
+    ``security_flags``: flags of GET_SECURITY_INFO that other fields do not describe. ``crypt_count``: its counter of
+    flash encryption (None: 1 with ``flash_encryption``, else 0).
     """
 
     mac: bytes
@@ -54,6 +56,8 @@ class ChipConfig:
     rom_crystal_mhz: int | None = None
     rom_clock_hz: float | None = None
     divider: int | None = None
+    security_flags: int = 0
+    crypt_count: int | None = None
 
     @property
     def has_flash_key(self) -> bool:
@@ -193,11 +197,12 @@ def security_info(chip: Chip, config: ChipConfig) -> bytes:
     """
     if not chip.identity.security_info_bytes:
         return b""
-    flags = config.secure_boot | config.secure_download << 2
+    flags = config.security_flags | config.secure_boot | config.secure_download << 2
+    count = config.flash_encryption if config.crypt_count is None else config.crypt_count
     spare = [chip.security.spare_purpose] * _SECURITY_INFO_SLOTS
     purposes = [*effective_purposes(chip, config), *spare][:_SECURITY_INFO_SLOTS]
     data = flags.to_bytes(4, "little")
-    data += bytes((config.flash_encryption, *purposes))
+    data += bytes((count, *purposes))
     chip_id, eco = chip.identity.image_chip_id or 0, chip.security.rom_eco
     data += chip_id.to_bytes(4, "little") + (eco.value if eco is not None else 0).to_bytes(
         4, "little"

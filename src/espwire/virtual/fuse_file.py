@@ -13,6 +13,7 @@ from espwire.chips.fuse_tables import CHIPS
 from espwire.chips.model import BitAt, Chip
 from espwire.device.identity import Identity
 from espwire.device.identity import Registers as KnownWords
+from espwire.device.security import FLAG_NAMES
 from espwire.errors import UsageError
 from espwire.secure.flash_encryption import USUAL_CRYPT_CONFIG
 from espwire.sizes import extract
@@ -23,6 +24,7 @@ ReadWord = Callable[[int], int]  # the word at an address
 
 if TYPE_CHECKING:
     from espwire.efuse.danger import Place
+    from espwire.efuse.state import FuseState
     from espwire.efuse.store import VirtualStore
 
 
@@ -62,7 +64,7 @@ def open_store(chip: Chip, config: ChipConfig, path: Path) -> VirtualStore:
         raise UsageError(
             f"{chip.name} has no eFuses that can be burned", hint="Remove the option efuse."
         )
-    if os.path.exists(path) and os.path.getsize(path):
+    if os.path.exists(path):
         return open_file(str(path), chip.id)
     store = build_store(chip, fuse_registers(chip, config))
     if config.has_flash_key:
@@ -170,6 +172,8 @@ def read_config(
         secure_boot=is_set(security.secure_boot or security.secure_boot_v2, read),
         secure_boot_v1=is_set(security.secure_boot_v1, read),
         flash_encryption=is_encrypting(chip, read),
+        crypt_count=find_crypt_count(chip, read),
+        security_flags=find_security_flags(full),
         key_purposes=tuple(
             extract(read(slot.address), slot.shift, slot.bits)
             for slot in security.key_purpose_slots
@@ -189,6 +193,21 @@ def is_set(at: BitAt | None, read: ReadWord) -> bool:
 
 def is_encrypting(chip: Chip, read: ReadWord) -> bool:
     """Whether flash encryption is on: its counter has an odd number of bits."""
+    return bool(find_crypt_count(chip, read).bit_count() % 2)
+
+
+def find_crypt_count(chip: Chip, read: ReadWord) -> int:
+    """The counter of flash encryption; 0 if the chip has none."""
     at = chip.security.flash_encryption
-    count = 0 if at is None else extract(read(at.address), at.shift, at.bits)
-    return bool(count.bit_count() % 2)
+    return 0 if at is None else extract(read(at.address), at.shift, at.bits)
+
+
+def find_security_flags(state: FuseState) -> int:
+    """The flags that GET_SECURITY_INFO reports of these eFuses."""
+    from espwire.efuse.security_status import FLAG_FIELDS
+
+    flags = 0
+    for bit, flag in enumerate(FLAG_NAMES):
+        values = [state.value_of(name) for name in FLAG_FIELDS[flag]]
+        flags |= any(value.bit_count() % 2 for value in values) << bit
+    return flags

@@ -55,7 +55,11 @@ def test_a_blank_file_and_one_without_a_name_are_accepted(tmp_path: Path) -> Non
     path = tmp_path / "fuses"
     for content in (b"", bytes(512)):
         path.write_bytes(content)
-        assert not any(open_file(str(path), "esp32c3").read().blocks)
+        store = open_file(str(path), "esp32c3", empty_is_blank=True)
+        assert not any(store.read().blocks)
+    path.write_bytes(b"")
+    with pytest.raises(FileError, match="it has 0 bytes, not 512"):
+        open_file(str(path), "esp32c3")
 
 
 def test_hidden_words_read_zero_and_are_kept(tmp_path: Path) -> None:

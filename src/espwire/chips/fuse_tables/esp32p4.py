@@ -65,6 +65,7 @@ TABLE: dict[str, object] = {
     "danger": [
         {'name': 'efuse-no-flash-power', 'min_revision': 301, 'max_revision': 301, 'all_set': ['ENABLE_SECURITY_DOWNLOAD'], 'text': 'in Secure Download Mode, this revision can never power the flash: it could not be written again'},
         {'name': 'efuse-no-flash-power', 'min_revision': 302, 'all_set': ['ENABLE_SECURITY_DOWNLOAD'], 'clear': ['DOWNLOAD_MODE_XPD_ON'], 'text': 'in Secure Download Mode, the flash has no power unless DOWNLOAD_MODE_XPD_ON is set: it could not be written again'},
+        {'name': 'efuse-erratum', 'min_revision': 302, 'max_revision': 302, 'any_set': ['DOWNLOAD_MODE_XPD_ON'], 'note': True, 'text': 'on revision v3.2, DOWNLOAD_MODE_XPD_ON can hang the chip if download mode starts twice without a power cycle (erratum ROM-816): burn it only for Secure Download Mode, and switch the power off and on before each download'},
         {'name': 'efuse-erratum', 'min_revision': 300, 'max_revision': 300, 'all_set': ['SECURE_BOOT_EN'], 'note': True, 'text': 'on revision v3.0, the ROM can fail to verify a correct signature (erratum ROM-764)'},
         {'name': 'efuse-weak-ecdsa', 'max_revision': 299, 'check': 'has_key', 'keys': ['ECDSA_KEY', 'ECDSA_KEY_P192', 'ECDSA_KEY_P256', 'ECDSA_KEY_P384_L', 'ECDSA_KEY_P384_H'], 'note': True, 'text': 'the ECDSA hardware of this revision is weak (AR2024-007)'},
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,12 +14,19 @@ if TYPE_CHECKING:
     from espwire.cli.efuse_session import Session
 
 
+class _Style(click.Choice[str]):
+    """Styles of the summary; a hyphen counts as an underscore."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(str(value).replace("-", "_"), param, ctx)
+
+
 @click.command()
 @click.argument("names", metavar="[EFUSE]…", nargs=-1)
 @click.option(
     "--format",
     "style",
-    type=click.Choice(("summary", "json", "value_only", "value-only")),
+    type=_Style(("summary", "json", "value_only")),
     default="summary",
     help="summary: a table; json; value_only: the value of one eFuse.",
 )

@@ -311,6 +311,8 @@ def verify_flash(
         except VerifyError as error:
             if diff:
                 _report_differences(context, device, blobs, error.ranges)
+            if key is None and device.security.flash_encryption:
+                error.hint = "Flash encryption is on: add --key FILE with the flash encryption key."
             raise
     text = f"Done: flash contains all {size:,} bytes."
     context.finish("verify-flash", text, {"bytes": size, "equal": True})

@@ -79,6 +79,11 @@ def generate_certificate(
         features = parse_features(text, escape(choices["usc"]))
     else:
         features = frozenset(name for name in FEATURES if choices[name])
+    if not features and context.program.strict:
+        raise UsageError(
+            "the certificate would open nothing",
+            hint="Add --enable-jtag, --enable-download-reuse or --enable-force-spi-boot.",
+        )
     chip = _read_chip_info(
         context, choices["chip_info"], choices["mac"], choices["sdc_session_counter"]
     )

@@ -10,9 +10,9 @@ from espwire.cli.inputs import load_chip_option
 from espwire.cli.number_types import FlashAddress, Number
 from espwire.cli.options import allow_option, chip_option, combine
 from espwire.cli.secure_inputs import write_output
-from espwire.errors import Unsupported, UsageError
+from espwire.errors import KeyFileError, Unsupported, UsageError
 from espwire.files import read_file
-from espwire.secure.key_files import read_key_file
+from espwire.secure.key_files import read_key_file, require_raw_key
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ encryption_options = combine(
     click.option(
         "--flash-crypt-conf",
         type=Number(0, 0xF),
-        default=0xF,
         metavar="N",
         help="ESP32: the eFuse FLASH_CRYPT_CONFIG, 0 to 0xF. Default: 0xF.",
     ),
@@ -71,20 +70,27 @@ def _process(
     output: str,
     address: int,
     aes_xts: bool,
-    flash_crypt_conf: int,
+    flash_crypt_conf: int | None,
     allow: frozenset[str],
 ) -> None:
     from espwire.secure import flash_encryption as cipher
 
-    key = read_key_file(keyfile)
+    key = require_raw_key(read_key_file(keyfile), escape(keyfile))
     scheme = _choose_scheme(context, len(key), aes_xts)
+    if context.program.strict:
+        _check_options(context, scheme, key, flash_crypt_conf)
     data = read_file(file)
+    if not data and context.program.strict:
+        raise UsageError(
+            f"{escape(file)} is empty: there is nothing to {verb}", hint="Check the file."
+        )
     if scheme == "xts":
         run = cipher.encrypt_xts if verb == "encrypt" else cipher.decrypt_xts
         result = run(data, address, key)
     else:
         run_esp32 = cipher.encrypt_esp32 if verb == "encrypt" else cipher.decrypt_esp32
-        result = run_esp32(data, address, key, flash_crypt_conf)
+        config = cipher.USUAL_CRYPT_CONFIG if flash_crypt_conf is None else flash_crypt_conf
+        result = run_esp32(data, address, key, config)
     write_output(output, result, inputs=[file, keyfile], allow=allow)
     name = "XTS-AES" if scheme == "xts" else "the ESP32's scheme"
     text = (
@@ -95,6 +101,33 @@ def _process(
     context.result(
         f"secure {verb}-flash-data", text, details | {"address": address, "bytes": len(result)}
     )
+
+
+def _check_options(
+    context: Context, scheme: Scheme, key: bytes, flash_crypt_conf: int | None
+) -> None:
+    """Check the key against the chip of --chip, and --flash-crypt-conf against the scheme.
+
+    :raises UsageError: code ``crypt-config``
+    :raises KeyFileError: code ``key-size``
+    """
+    from espwire.flash.host_key import find_key_sizes
+
+    if flash_crypt_conf is not None and scheme == "xts":
+        raise UsageError(
+            "--flash-crypt-conf has no effect: XTS-AES does not use FLASH_CRYPT_CONFIG",
+            hint="Leave out --flash-crypt-conf.",
+            code="crypt-config",
+        )
+    chip = load_chip_option(context)
+    sizes = () if chip is None else find_key_sizes(chip, frozenset())
+    if chip is not None and len(key) not in sizes:
+        bits = " or ".join(str(8 * size) for size in sizes)
+        raise KeyFileError(
+            f"the key has {8 * len(key)} bits; {chip.name} uses {bits} bits",
+            hint="Use the complete binary key file that was burned into the chip.",
+            code="key-size",
+        )
 
 
 def _choose_scheme(context: Context, key_bytes: int, aes_xts: bool) -> Scheme:
