@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -22,7 +23,15 @@ RULES = [
     ("esp32c3", "", "burn-bit BLOCK0 {SECURE_BOOT_EN}", "efuse-no-digest"),
     ("esp32c3", DIGEST, "burn-efuse SECURE_BOOT_KEY_REVOKE0 1 SECURE_BOOT_EN 1", "efuse-no-digest"),
     ("esp32", "", "burn-efuse ABS_DONE_1 1", "efuse-no-digest"),
+    ("esp32", "", "burn-efuse ABS_DONE_0 1", "efuse-no-digest"),
     ("esp32c2", "", "burn-efuse SECURE_BOOT_EN 1", "efuse-no-digest"),
+    (
+        "esp32c3",
+        "",
+        "burn-efuse SECURE_BOOT_KEY_REVOKE0 1 SECURE_BOOT_KEY_REVOKE1 1 SECURE_BOOT_KEY_REVOKE2 1",
+        "efuse-last-digest",
+    ),
+    ("esp32c3", "", "burn-efuse DIS_DOWNLOAD_MODE 1", "efuse-own-port"),
     ("esp32c3", DIGEST, "burn-efuse SECURE_BOOT_KEY_REVOKE0 1", "efuse-last-digest"),
     ("esp32c3", DIGEST, "burn-bit BLOCK0 {SECURE_BOOT_KEY_REVOKE0}", "efuse-last-digest"),
     ("esp32c6", "", "burn-efuse SPI_BOOT_CRYPT_CNT 1", "efuse-no-flash-key"),
@@ -280,7 +289,6 @@ def test_it_is_refused_whatever_command_burns_the_bits(
         ),
         ("esp32", "", "burn-efuse CODING_SCHEME 1"),
         ("esp32", "burn-efuse CODING_SCHEME 1", "burn-key flash_encryption key24"),
-        ("esp32c3", "", "burn-efuse DIS_DOWNLOAD_MODE 1"),  # no port is in use
         ("esp32c6", "", "burn-key-digest BLOCK_KEY0 ec.pem SECURE_BOOT_DIGEST0"),
         ("esp32p4", "300", "burn-key-digest BLOCK_KEY0 p384.pem SECURE_BOOT_DIGEST0"),
     ],
@@ -374,6 +382,69 @@ def test_the_error_as_json_names_the_consents(capsys: pytest.CaptureFixture[str]
     error = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "efuse-no-digest" in json.dumps(error)
     assert "efuse-no-flash-key" in json.dumps(error)
+
+
+def test_a_version_1_key_is_hidden_without_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("esp32", "burn-key secure_boot_v1 key") == 0
+    assert run("esp32", "burn-efuse ABS_DONE_0 1") == 0
+    assert capsys.readouterr().err == ""
+
+
+END_OF_ACCESS = [
+    ("esp32c3", "ENABLE_SECURITY_DOWNLOAD 1", "not read or verified"),
+    ("esp32c3", "DIS_DOWNLOAD_MODE 1 --allow efuse-own-port", "nor the flash read or written"),
+]
+
+
+@pytest.mark.parametrize(("chip", "words", "effect"), END_OF_ACCESS)
+def test_the_end_of_access_is_stated_before_the_burn(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    chip: str,
+    words: str,
+    effect: str,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    command = ["efuse", "-c", chip, "--path-efuse-file", FILE, "burn-efuse", *words.split()]
+    assert main(command) == 8
+    err = capsys.readouterr().err
+    assert "eFuses can never be read or burned over a port again" in err
+    assert err.index(effect) < err.index("not confirmed")
+
+
+def test_the_plan_lists_the_rest_of_a_block_that_takes_one_burn(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("part").write_bytes(b"abcd")
+    assert run("esp32c3", "burn-block-data BLOCK_USR_DATA part --offset 4") == 0
+    out = capsys.readouterr().out
+    assert "Final, because their block takes one burn: CUSTOM_MAC, rest of BLOCK_USR_DATA" in out
+
+
+MEANINGS = [
+    ("esp32c3", "burn-custom-mac aa:cd:ef:01:02:03", "CUSTOM_MAC (BLOCK3): -> aa:cd:ef:01:02:03"),
+    ("esp32c3", "burn-key BLOCK_KEY0 key HMAC_UP", "KEY_PURPOSE_0 (BLOCK0): 0x0 -> 0x8 (HMAC_UP)"),
+    (
+        "esp32c3",
+        "burn-key BLOCK_KEY0 key XTS_AES_128_KEY burn-efuse SPI_BOOT_CRYPT_CNT 1",
+        "SPI_BOOT_CRYPT_CNT (BLOCK0): 0x0 -> 0x1 (flash encryption on)",
+    ),
+    (
+        "esp32c3",
+        "burn-efuse SPI_BOOT_CRYPT_CNT 3",
+        "SPI_BOOT_CRYPT_CNT (BLOCK0): 0x0 -> 0x3 (flash encryption off)",
+    ),
+    ("esp32", "set-flash-voltage 1.8V", "Flash voltage: 1.8V"),
+    ("esp32", "set-flash-voltage 3.3V", "Flash voltage: 3.3V"),
+]
+
+
+@pytest.mark.parametrize(("chip", "line", "text"), MEANINGS)
+def test_the_plan_shows_what_the_new_values_mean(
+    capsys: pytest.CaptureFixture[str], chip: str, line: str, text: str
+) -> None:
+    assert run(chip, line) == 0
+    assert f"{text}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

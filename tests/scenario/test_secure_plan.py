@@ -14,6 +14,7 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.cli.main import main
+from espwire.efuse.store import open_file
 from espwire.image.codec import build, create_image
 from espwire.image.descriptors import APP, APP_MAGIC
 from espwire.image.model import Segment
@@ -425,3 +426,72 @@ def test_the_one_key_block_of_an_esp32c2_gets_both_keys_in_one_burn(
     error = bench.plan(BOTH, on_board=False, code=2)[-1]
     assert "BLOCK_KEY0 of ESP32-C2 has no room for a digest" in error["message"]
     assert error["hint"] == "Use a flash encryption key of 128 bits."
+
+
+def test_a_refused_plan_is_shown_and_names_the_option_that_leaves_the_step_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, capsys, "esp32p4")
+    bench.extra = "&revision=3.1"
+    events = bench.plan("secure-boot-v2", code=8)
+    assert names(find_plan(events))[-1] == "download"
+    assert events[-1]["code"] == "efuse-no-flash-power"
+    assert "--keep-download-mode" in events[-1]["hint"]
+    events = bench.plan("secure-boot-v2", "--keep-download-mode")
+    assert "download" not in names(find_plan(events))
+
+
+def test_a_finished_release_plan_that_is_run_again_names_the_status(bench: Bench) -> None:
+    assert list(bench.execute("secure-boot-v2"))[-1] == "download"
+    error = bench.plan("secure-boot-v2", "--execute", "--do-not-confirm", code=5)[-1]
+    assert "a finished release plan leaves a chip in this state" in error["message"]
+    assert "espwire secure status" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("chip", "text"),
+    [
+        ("esp32", "BLOCK2 holds the digest of another signing key, and this chip has no slot"),
+        ("esp32c3", "BLOCK_KEY0 holds the digest of another signing key, and no slot"),
+    ],
+)
+def test_another_signing_key_is_named_as_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], chip: str, text: str
+) -> None:
+    bench = Bench(tmp_path, capsys, chip)
+    bench.execute("secure-boot-v2", "--keep-download-mode")
+    bench.path("sign.pem").write_bytes(make_pem("rsa3072", 1))
+    error = bench.plan("secure-boot-v2", "--keep-download-mode", code=5)[-1]
+    assert text in error["message"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_an_interrupted_key_burn_continues_in_the_same_block(bench: Bench, seed: int) -> None:
+    bench.extra = f"&fault=burn@1&seed={seed}"
+    with pytest.raises(AssertionError):
+        bench.execute("flash-encryption")
+    bench.extra = ""
+    done = bench.execute("flash-encryption")
+    assert done["keys"] == "done"
+    state = open_file(str(bench.path("fuses.bin")), "esp32c3").read()
+    assert not any(state.blocks[4:10])
+    assert state.value_of("RD_DIS") == 1
+
+
+def test_a_part_of_another_key_stops_the_plan(bench: Bench) -> None:
+    bench.status()
+    store = open_file(str(bench.path("fuses.bin")), "esp32c3")
+    store.replace(store.data.blocks[5], 0x8001, 9)
+    error = bench.plan("flash-encryption", code=5)[-1]
+    assert error["code"] == "plan-partial-key"
+    assert "BLOCK_KEY1" in error["message"]
+    bench.plan("flash-encryption", "--reserve", "BLOCK_KEY1")
+
+
+def test_a_last_step_that_fails_is_not_called_done(bench: Bench) -> None:
+    bench.extra = "&fault=burn@9&seed=0"
+    with pytest.raises(AssertionError):
+        bench.execute("flash-encryption")
+    assert "All steps are done" not in bench.out
+    state = open_file(str(bench.path("fuses.bin")), "esp32c3").read()
+    assert state.value_of("ENABLE_SECURITY_DOWNLOAD") == 0

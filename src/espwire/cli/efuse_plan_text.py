@@ -7,7 +7,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from espwire.efuse import meaning
+from espwire.efuse.danger import find_fixed_voltage
+from espwire.efuse.model import Field
 from espwire.efuse.plan import BurnPlan, BurnStep, FieldChange
+from espwire.efuse.security_status import CRYPT_COUNTS
 from espwire.efuse.token import Token, build_token
 from espwire.errors import Cancelled, SafetyStop
 
@@ -23,8 +27,10 @@ WIDTH = 100
 def draw_plan(plan: BurnPlan, *, sensitive: bool) -> str:
     """What changes, for people."""
     lines = ["Plan of the burn:"]
-    lines += [f"  {_draw_change(change, sensitive=sensitive)}" for change in plan.changes]
+    lines += [f"  {_draw_change(plan, change, sensitive=sensitive)}" for change in plan.changes]
     lines.append("Order: " + ", ".join(f"BLOCK{step.block}" for step in plan.steps))
+    if voltage := _find_new_voltage(plan):
+        lines.append(f"Flash voltage: {voltage}")
     for title, names in list_effects(plan):
         text = f"{title.capitalize()}: {', '.join(names)}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ")
@@ -42,14 +48,35 @@ def list_effects(plan: BurnPlan) -> list[tuple[str, tuple[str, ...]]]:
     return [(title, names) for title, names in effects if names]
 
 
-def _draw_change(change: FieldChange, *, sensitive: bool) -> str:
+def _find_new_voltage(plan: BurnPlan) -> str:
+    """The flash voltage that the burn fixes; empty: none."""
+    after = find_fixed_voltage(plan.state_after)
+    return after if after != find_fixed_voltage(plan.before) else ""
+
+
+def explain_change(plan: BurnPlan, change: FieldChange) -> str:
+    """What the new value of a field means; empty if the number says it."""
+    field = plan.before.layout.find(change.name)
+    if change.secret or not isinstance(field, Field):
+        return ""
+    if field.name in CRYPT_COUNTS:
+        return f"flash encryption {'on' if change.after.bit_count() % 2 else 'off'}"
+    value = meaning.describe(plan.before.change(plan.after), field)
+    return value if isinstance(value, str) and value != "?" else ""
+
+
+def _draw_change(plan: BurnPlan, change: FieldChange, *, sensitive: bool) -> str:
     if change.secret and not sensitive:
         hidden = " ".join([HIDDEN] * -(-change.bits // 8))
         return f"{change.name} (BLOCK{change.block}): -> [{hidden}]"
     if change.bits % 8 == 0 and change.bits > 64:
         data = change.after.to_bytes(change.bits // 8, "little").hex(" ")
         return f"{change.name} (BLOCK{change.block}): -> [{data}]"
-    return f"{change.name} (BLOCK{change.block}): {change.before:#x} -> {change.after:#x}"
+    about = explain_change(plan, change)
+    if about and change.bits % 8 == 0 and change.bits > 32:
+        return f"{change.name} (BLOCK{change.block}): -> {about.removesuffix(' (OK)')}"
+    text = f"{change.name} (BLOCK{change.block}): {change.before:#x} -> {change.after:#x}"
+    return f"{text} ({about})" if about else text
 
 
 def plan_data(plan: BurnPlan, *, sensitive: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from espwire.efuse.plan import BurnPlan
 from espwire.efuse.state import READ_LOCKS, FuseState
 from espwire.flash.findings import Finding, build_fatal
 
-CHIP, CONNECTED = "chip", "any"
+CHIP = "chip"
 NO_FLASH_KEY = "efuse-no-flash-key"
 
 
@@ -101,7 +101,9 @@ def find_affected(rule: Danger, state: FuseState, around: Surroundings) -> set[s
     """The blocks or fields to which a rule applies, ``CHIP`` for the whole chip; empty: a condition does not hold."""
     if not rule.min_revision <= state.revision <= rule.max_revision:
         return set()
-    if rule.port and around.port != rule.port and not (rule.port == CONNECTED and around.port):
+    if rule.port and around.port != rule.port:
+        return set()
+    if not all(state.layout.find(name) for name in rule.present):
         return set()
     if not all(state.value_of(name) for name in rule.all_set):
         return set()

@@ -308,7 +308,8 @@ class Danger(Record):
     :ivar any_set: fields of which one is not 0
     :ivar odd: fields with an odd number of bits set
     :ivar clear: fields that are 0
-    :ivar port: kind of the port in use; ``any``: whatever it is, if a chip is connected
+    :ivar present: fields that the chip must have
+    :ivar port: kind of the port in use
     :ivar changes: fields of which the burn changes one
     :ivar check: a calculated condition, see ``danger.py``
     :ivar keys: names of key purposes, for the condition
@@ -322,6 +323,7 @@ class Danger(Record):
     any_set: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
     clear: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
     port: str = ""
     changes: tuple[str, ...] = ()
     check: str = ""

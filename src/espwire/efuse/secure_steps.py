@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from espwire.efuse import meaning
+from espwire.efuse.check import has_error, has_failed
 from espwire.efuse.key_files import find_only_place, judge_scheme, list_digest_purposes
 from espwire.efuse.keys import Key, build_number, is_free, request_keys
 from espwire.efuse.model import Field, Purpose
@@ -37,6 +38,7 @@ from espwire.secure.keys import PublicKey
 
 ENCRYPTION, SECURE_BOOT_V2, JTAG_OFF = "flash-encryption", "secure-boot-v2", "jtag-off"
 FEATURES = (ENCRYPTION, SECURE_BOOT_V2, JTAG_OFF)
+DOWNLOAD = "download"  # the name of the last step
 UART_DOWNLOAD_OFF = "UART_DOWNLOAD_DIS"
 DOWNLOAD_OFF_REVISION = 300  # of the ESP32; see the rule efuse-no-effect
 CRYPT_CONFIG = "FLASH_CRYPT_CONFIG"
@@ -124,6 +126,7 @@ class _Steps:
         has_key = encrypts and bool(request.flash_key)
         self._burned_key = self._place_flash_key() if has_key else ()
         self._digests = self._place_digests() if SECURE_BOOT_V2 in self._on else ()
+        self._require_no_remains()
 
     def build(self) -> SecureSteps:
         return SecureSteps(
@@ -256,6 +259,15 @@ class _Steps:
         if not keys:
             raise UsageError("secure-boot-v2 needs a signing key", hint="Add --key FILE.")
         only = find_only_place(self._state)
+        other = self._find_other_digest()
+        if other and only is not None:
+            raise build_refusal(
+                f"{other} holds the digest of another signing key, and this chip has no slot for one more",
+                "Use the signing key that the chip knows.",
+                "plan-no-slot",
+            )
+        if other:
+            self._notes.append(f"{other} holds the digest of another signing key")
         if only is None:
             return tuple(self._place_each(keys, list_digest_purposes(data)))
         if len(keys) > 1:
@@ -271,6 +283,13 @@ class _Steps:
                 code="key-size",
             )
         return (only._replace(data=keys[0].digest()),)
+
+    def _find_other_digest(self) -> str:
+        """The block with a digest, if the chip trusts none of the signing keys; empty: it has none, or trusts one."""
+        digests = [key.digest() for key in self._request.signing_keys]
+        trusted = [each for each in list_trusted(self._state) if not each.revoked]
+        known = any(digest.startswith(each.digest) for digest in digests for each in trusted)
+        return trusted[0].block if trusted and not known else ""
 
     def _place_each(self, keys: Iterable[PublicKey], purposes: list[Purpose]) -> Iterator[Key]:
         state = self._state
@@ -295,8 +314,10 @@ class _Steps:
                 continue
             free = next((each for each in purposes if each.name not in used), None)
             if free is None:
+                other = self._find_other_digest()
                 raise build_refusal(
-                    "no slot for another digest is free: all are used or revoked",
+                    (f"{other} holds the digest of another signing key, and " if other else "")
+                    + "no slot for another digest is free: all are used or revoked",
                     "Use a signing key that the chip knows.",
                     "plan-no-slot",
                 )
@@ -306,7 +327,7 @@ class _Steps:
             yield Key(block, digest, free.name)
 
     def _choose_block(self, purpose: Purpose, data: bytes, taken: set[int]) -> str:
-        """The block that holds the key already, or the first free one.
+        """The block that holds the key already, even if its burn was cut short, or the first free one.
 
         :raises DeviceError: code ``efuse-no-free-block``
         """
@@ -321,7 +342,9 @@ class _Steps:
         for block in slots:
             field = state.layout.field(block.purpose_field)
             same = meaning.purpose_number(state, field) == halves[0].value
-            if state.blocks[block.id] == stored or (same and state.hidden_mask(block)):
+            content = state.blocks[block.id]
+            cut_short = has_error(state, block) and not content & ~stored
+            if content == stored or cut_short or (same and state.hidden_mask(block)):
                 return block.name
         barred = {slots[-1].id} if halves[0].name in state.data.slot5_forbidden else set()
         for block in slots:
@@ -332,6 +355,22 @@ class _Steps:
             "Show the key blocks with `espwire secure status`.",
             "efuse-no-free-block",
         )
+
+    def _require_no_remains(self) -> None:
+        """Stop if a key block holds a part of another key, which software can read.
+
+        :raises DeviceError: code ``plan-partial-key``
+        """
+        state = self._state
+        used = {state.layout.block(key.block).id for key in (*self._flash_key, *self._digests)}
+        for block in state.data.blocks:
+            content = state.blocks[block.id] and has_failed(state, block)
+            if block.purpose_field and content and block.id not in used | self._reserved:
+                raise build_refusal(
+                    f"{block.name} has a coding error and can be read: it may hold a part of a key whose burn was cut short",
+                    f"Use the key of that burn, or leave the block as it is with --reserve {block.name}.",
+                    "plan-partial-key",
+                )
 
     # fields
 
@@ -400,7 +439,7 @@ class _Steps:
             return
         if secure:
             title = "allow only Secure Download Mode: eFuses can no longer be read or burned"
-            yield self._fields("download", title, self._set((SECURE_DOWNLOAD,)))
+            yield self._fields(DOWNLOAD, title, self._set((SECURE_DOWNLOAD,)))
             return
         effective = self._state.revision >= DOWNLOAD_OFF_REVISION
         if not effective:
@@ -412,6 +451,4 @@ class _Steps:
                 request_write_locks(planner, [self._find(CRYPT_COUNTS)[0].name])
 
         if effective or ENCRYPTION in self._on:
-            yield SecureStep(
-                "download", "end download mode over UART, and lock the counter", collect
-            )
+            yield SecureStep(DOWNLOAD, "end download mode over UART, and lock the counter", collect)

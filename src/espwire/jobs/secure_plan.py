@@ -24,6 +24,7 @@ from espwire.efuse.plan import BurnPlan, plan_burn
 from espwire.efuse.planner import Planner
 from espwire.efuse.secure_steps import (
     CRYPT_CONFIG,
+    DOWNLOAD,
     ENCRYPTION,
     JTAG_OFF,
     SECURE_BOOT_V2,
@@ -61,6 +62,7 @@ from espwire.virtual.fuse_file import find_flash_key, is_encrypting
 from espwire.virtual.secure_start import FlashView, Start, build_decrypt, start
 
 FIRMWARE = "firmware"
+LEAVE_OPEN = "Add --keep-download-mode to leave out this step."
 UNPROVEN = "efuse-unproven"
 PROBE = 256  # bytes that are read first to see whether an image is in flash
 WRITE_CONSENTS = frozenset(("encryption-off",))  # it is enabled in a later step
@@ -257,13 +259,11 @@ def _require_room(blobs: Iterable[Blob]) -> None:
 def rehearse(
     plan: Plan,
     state: FuseState,
-    policy: Policy,
     find_surroundings: Callable[[BurnPlan], Surroundings] = lambda plan: ALONE,
 ) -> Rehearsal:
-    """Carry out a plan on a virtual copy of the chip, and start it from flash.
+    """Carry out a plan on a virtual copy of the chip, and start it from flash. Dangers do not stop it.
 
     :raises DeviceError: an eFuse cannot be burned
-    :raises SafetyStop: code ``plan-does-not-start``: the firmware would not start; or the consent to a danger is missing
     """
     store = store_from_state(state)
     planner = Planner(state)
@@ -281,17 +281,26 @@ def rehearse(
         findings = (*planner.dangers, *find_dangers(done, find_surroundings(done)))
         steps.append(PlannedStep(step, done, findings if done.steps else ()))
         burn(done, store)
-    stop_if_fatal([each for step in steps for each in step.findings], policy)
-    ended = None
-    if plan.firmware.raw:
-        ended = _start(plan, store)
-        if ended.app is None and plan.request.features != {JTAG_OFF}:
-            raise SafetyStop(
-                f"in the rehearsal, the chip does not start this firmware: {_last_line(ended.text)}",
-                hint="Check that the files are a complete build for this chip, and the keys. Nothing was burned.",
-                code="plan-does-not-start",
-            )
-    return Rehearsal(tuple(steps), ended)
+    return Rehearsal(tuple(steps), _start(plan, store) if plan.firmware.raw else None)
+
+
+def require_safe(plan: Plan, rehearsal: Rehearsal, policy: Policy) -> None:
+    """Check how a rehearsal went.
+
+    :raises SafetyStop: code ``plan-does-not-start``: the firmware would not start; or the consent to a danger is missing
+    """
+    found = []
+    for step in rehearsal.steps:
+        remedy = LEAVE_OPEN if step.step.name == DOWNLOAD else ""
+        found += [each._replace(remedy=each.remedy or remedy) for each in step.findings]
+    stop_if_fatal(found, policy)
+    ended = rehearsal.start
+    if ended is not None and ended.app is None and plan.request.features != {JTAG_OFF}:
+        raise SafetyStop(
+            f"in the rehearsal, the chip does not start this firmware: {_last_line(ended.text)}",
+            hint="Check that the files are a complete build for this chip, and the keys. Nothing was burned.",
+            code="plan-does-not-start",
+        )
 
 
 def _start(plan: Plan, store: VirtualStore) -> Start:

@@ -24,6 +24,7 @@ TABLE: dict[str, object] = {
     "formats": {'adc_vref': {'base_mv': 1100, 'step_mv': 7}, 'adc_point': {'step': 4, 'twos_complement': True, 'offsets': {'ADC1_TP_LOW': 278, 'ADC2_TP_LOW': 421, 'ADC1_TP_HIGH': 3265, 'ADC2_TP_HIGH': 3406}}, 'spi_pin': {'add_2_from': 30, 'forbidden': [30, 31], 'max': 33}},
     "danger": [
         {'name': 'efuse-no-digest', 'all_set': ['ABS_DONE_1'], 'check': 'no_digest', 'text': 'secure boot would be on, but BLOCK2 holds no readable digest: the chip could never boot again'},
+        {'name': 'efuse-no-digest', 'all_set': ['ABS_DONE_0'], 'keys': ['secure_boot_v1'], 'check': 'no_key', 'text': 'secure boot version 1 would be on without a key in BLOCK2: the chip would check its bootloader with a key of zeros'},
         {'name': 'efuse-no-flash-key', 'odd': ['FLASH_CRYPT_CNT'], 'keys': ['flash_encryption'], 'check': 'no_key', 'text': 'flash encryption would be on without a key in BLOCK1: the chip would decrypt the flash with zeros'},
         {'name': 'efuse-hidden-digest', 'min_revision': 300, 'clear': ['ABS_DONE_0'], 'check': 'hidden_digest', 'text': 'if BLOCK2 holds the digest of a secure boot key, the bootloader could no longer read it: the chip could not boot'},
         {'name': 'efuse-coding-scheme', 'any_set': ['CODING_SCHEME'], 'changes': ['CODING_SCHEME'], 'check': 'coded_data', 'text': 'BLOCK1, BLOCK2 or BLOCK3 holds data in another coding scheme: the chip would read other data there, and no key would work'},

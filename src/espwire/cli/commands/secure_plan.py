@@ -14,7 +14,7 @@ import click
 from espwire.cli.inputs import load_chip_option, parse_inputs, read_inputs
 from espwire.cli.options import allow_option
 from espwire.cli.secure_inputs import read_private_key, read_public_key
-from espwire.errors import UsageError
+from espwire.errors import Unsupported, UsageError
 from espwire.key_content import RAW_KEY_SIZES
 from espwire.secure.key_files import find_key, read_key_file
 from espwire.text import escape
@@ -159,15 +159,16 @@ def _show_offline(
     from espwire.chips.registry import load_chip
     from espwire.efuse.tables import parse_fuse_chip
     from espwire.flash.findings import Policy
-    from espwire.jobs.secure_plan import make_plan, rehearse
+    from espwire.jobs.secure_plan import make_plan, rehearse, require_safe
     from espwire.virtual.efuses import default_config, fuse_registers
     from espwire.virtual.fuse_file import build_store
 
     chip = load_chip(parse_fuse_chip(context.chip or ""))
     state = build_store(chip, fuse_registers(chip, default_config(chip))).read()
     made = make_plan(state, request, blobs, signers)
-    rehearsal = rehearse(made, state, Policy(consents=allow - {AGGRESSIVE}))
+    rehearsal = rehearse(made, state)
     _show(context, made, rehearsal, f"a new {chip.name}")
+    require_safe(made, rehearsal, Policy(consents=allow - {AGGRESSIVE}))
 
 
 def _run_on_board(
@@ -186,14 +187,21 @@ def _run_on_board(
 
     policy = Policy(consents=allow - {AGGRESSIVE})
     with context.device(bulk=True) as device:
+        if device.secure_download:
+            raise Unsupported(
+                "in Secure Download Mode, no step can be done or proven; a finished release plan leaves a chip in this state",
+                hint="Run `espwire secure status` to see what the chip still reports.",
+                code="secure-download-mode",
+            )
         store = DeviceStore(device)
         state = store.read()
         if blobs:
             device.attach_flash()
         made = jobs.make_plan(state, request, blobs, signers, jobs.open_flash(device))
         flash = jobs.DeviceFlash(device, made, policy, context.report)
-        rehearsal = jobs.rehearse(made, state, policy, store.find_surroundings)
+        rehearsal = jobs.rehearse(made, state, store.find_surroundings)
         _show(context, made, rehearsal, f"this {device.chip.name} ({device.mac})")
+        jobs.require_safe(made, rehearsal, policy)
         if not execute:
             return
         done: list[dict[str, str]] = []
@@ -217,7 +225,7 @@ def _run_on_board(
 HOW = {
     "done before": "was done before, proven by reading back",
     "done": "done, proven by reading back",
-    "not readable": "done; after this step, the chip no longer lets anyone read its eFuses",
+    "not readable": "done; the chip reports Secure Download Mode, in which its eFuses can no longer be read",
 }
 
 
@@ -225,6 +233,7 @@ def _confirm(context: Context, step: PlannedStep) -> None:
     from espwire.cli.efuse_plan_text import confirm_burn
 
     lines = [f"Step {step.step.name}: {step.step.title}", *_describe_burn(step.plan)]
+    lines += _describe_findings(step)
     confirm_burn(context, lines, step=step.step.name)
 
 
@@ -271,12 +280,16 @@ def _describe(made: Plan, step: PlannedStep) -> Iterator[str]:
             yield "no files are given: the rehearsal does not start firmware"
         return
     yield from _describe_burn(step.plan)
+    yield from _describe_findings(step)
+
+
+def _describe_findings(step: PlannedStep) -> Iterator[str]:
     for finding in step.findings:
         yield from textwrap.wrap(f"{finding.text} [{finding.code}]", WIDTH)
 
 
 def _describe_burn(burn: BurnPlan | None) -> Iterator[str]:
-    from espwire.cli.efuse_plan_text import list_effects
+    from espwire.cli.efuse_plan_text import explain_change, list_effects
 
     if burn is None or not burn.steps:
         yield "burned already"
@@ -285,6 +298,7 @@ def _describe_burn(burn: BurnPlan | None) -> Iterator[str]:
         each.name
         if each.secret or each.bits > 64
         else f"{each.name} {each.before:#x} -> {each.after:#x}"
+        + (f" ({about})" if (about := explain_change(burn, each)) else "")
         for each in burn.changes
     )
     for title, names in (("burns", changes), *list_effects(burn)):
