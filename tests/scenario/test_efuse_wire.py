@@ -9,6 +9,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from espwire.efuse.store import VirtualStore, open_file
 from espwire.efuse.tables import fuse_chip_ids
 from espwire.efuse.wire import DeviceStore
 from espwire.errors import DeviceError, ToolError
+from espwire.protocol.commands import RegWrite
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "peers"))
 from efuse_lines import ALLOW_ALL, LineGenerator
@@ -229,10 +231,10 @@ def test_a_key_is_in_no_file_that_a_failure_leaves(
     port = "virtual:esp32c3?profile=instant"
     if fault == "bug":
 
-        def fail(store: DeviceStore) -> None:
+        def fail(store: DeviceStore, number: int) -> None:
             raise ValueError("injected")
 
-        monkeypatch.setattr(DeviceStore, "_load", fail)
+        monkeypatch.setattr(DeviceStore, "_burn", fail)
     else:
         port += f"&fault={fault}"
     line = ["efuse", "--do-not-confirm", "burn-key", "BLOCK_KEY0", str(tmp_path / "key"), "USER"]
@@ -263,11 +265,46 @@ def test_a_chip_in_secure_download_mode_is_refused() -> None:
     assert "no eFuses that can be burned" in text
 
 
-def test_enabling_secure_download_mode_through_the_rom_is_reported_as_unverified() -> None:
-    line = ["efuse", "--do-not-confirm", "burn-efuse", "ENABLE_SECURITY_DOWNLOAD", "1"]
-    code, text = run("--no-stub", "-p", "virtual:esp32c3?profile=instant", *line)
+CLOSE = ["efuse", "--do-not-confirm", "burn-efuse", "ENABLE_SECURITY_DOWNLOAD", "1"]
+
+
+def test_secure_download_mode_proves_its_own_burn_where_registers_cannot_be_read() -> None:
+    code, text = run("--no-stub", "-p", "virtual:esp32c3?profile=instant", *CLOSE)
     assert code == 0, text
-    assert "not verified" in text
+    assert "the chip reports Secure Download Mode" in text
+
+
+def test_a_lock_in_the_burn_that_ends_reading_is_not_claimed() -> None:
+    line = [*CLOSE, "write-protect-efuse", "ENABLE_SECURITY_DOWNLOAD"]
+    assert run("-p", "virtual:esp32c3?profile=instant", *line)[0] == 0  # the stub can read it
+    code, text = run("--no-stub", "-p", "virtual:esp32c3?profile=instant", *line)
+    assert code == 5
+    assert "not proven: WR_DIS" in text
+
+
+@pytest.mark.parametrize("stub", [["--no-stub"], []])
+@pytest.mark.parametrize("name", ["ENABLE_SECURITY_DOWNLOAD", "DIS_DOWNLOAD_MODE"])
+def test_a_burn_that_closes_download_mode_and_fails_is_an_error(
+    tmp_path: Path, stub: list[str], name: str
+) -> None:
+    path = tmp_path / "fuses"
+    port = f"virtual:esp32c3?efuse={path}&fault=burn@1&seed=2&profile=instant"
+    code, text = run(*stub, "-p", port, *CLOSE[:3], name, "1")
+    assert code, text
+    assert open_file(str(path), "esp32c3").read().value_of(name) == 0
+
+
+@pytest.mark.parametrize("burn", [2, 3, 4])
+def test_locks_are_proven_before_download_mode_is_closed(tmp_path: Path, burn: int) -> None:
+    path, key = tmp_path / "fuses", tmp_path / "key"
+    key.write_bytes(KEY)
+    port = f"virtual:esp32c3?efuse={path}&fault=burn@{burn}&seed=3&profile=instant"
+    line = ["burn-key", "BLOCK_KEY0", str(key), "XTS_AES_128_KEY"]
+    code, text = run("-p", port, *CLOSE, *line)
+    state = open_file(str(path), "esp32c3").read()
+    closed = state.value_of("ENABLE_SECURITY_DOWNLOAD")
+    assert code or closed, text
+    assert not closed or state.value_of("RD_DIS") == 1
 
 
 def test_the_file_of_a_virtual_chip_is_that_of_the_virtual_store(tmp_path: Path) -> None:
@@ -324,7 +361,7 @@ def test_the_controller_keeps_locked_fields_of_block_0() -> None:
     assert not fuses.burned[0] & field.mask
 
 
-def test_the_controller_refuses_a_second_burn_of_coded_data(
+def test_a_second_burn_of_coded_data_is_refused_and_would_break_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store, fuses = weak_store("esp32c3")
@@ -332,20 +369,22 @@ def test_the_controller_refuses_a_second_burn_of_coded_data(
     with pytest.raises(DeviceError, match="only once"):
         store.program(store.data.blocks[4], 0xFF)
     monkeypatch.setattr("espwire.efuse.wire.require_unused", lambda *_: None)
-    store.program(store.data.blocks[4], 0xFF)
-    assert fuses.burned[4] == 0xF0
+    store.program(store.data.blocks[4], 0xFF << 64)
+    assert fuses.burned[4] == 0xF0 | 0xFF << 64
+    assert find_errors(store.read())[0].failed
 
 
-def test_the_controller_refuses_a_second_burn_of_a_chunk_with_the_3_4_scheme(
+def test_a_second_burn_of_a_chunk_with_the_3_4_scheme_would_break_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store, fuses = weak_store("esp32", "&coding_scheme=1")
     store.program(store.data.blocks[3], 0xF0)
     monkeypatch.setattr("espwire.efuse.wire.require_unused", lambda *_: None)
-    store.program(store.data.blocks[3], 0xFF)
-    assert fuses.burned[3] == 0xF0
     store.program(store.data.blocks[3], 0xFF << 48)  # another chunk
     assert fuses.burned[3] == 0xF0 | 0xFF << 48
+    assert find_errors(store.read()) == []
+    store.program(store.data.blocks[3], 0x0F)
+    assert [(error.block, error.failed) for error in find_errors(store.read())] == [(3, True)]
 
 
 def test_the_controller_burns_nothing_with_a_wrong_timing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +399,7 @@ def test_the_controller_burns_nothing_with_a_wrong_timing(monkeypatch: pytest.Mo
 def test_the_controller_reports_data_without_its_coding(monkeypatch: pytest.MonkeyPatch) -> None:
     store, _ = weak_store("esp32c3")
     monkeypatch.setattr("espwire.efuse.wire.encode", lambda data, _: data)
-    store.program(store.data.blocks[4], 0xFF)
+    store.program(store.data.blocks[4], (1 << 256) - 1)
     assert [(error.block, error.failed) for error in find_errors(store.read())] == [(4, True)]
 
 
@@ -440,3 +479,118 @@ def test_noise_does_not_burn_wrong_bits(tmp_path: Path) -> None:
                 done += 1
         assert open_file(str(path), "esp32c3").burned[4] in (0, want)
     assert done
+
+
+def read_port(path: Path, more: str = "") -> str:
+    return f"virtual:esp32c3?profile=instant&efuse={path}{more}"
+
+
+def burn_bits(port: str, *bits: int, block: str = "BLOCK3") -> tuple[int, str]:
+    return run("-p", port, "efuse", "--do-not-confirm", "burn-bit", block, *map(str, bits))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("scheme", ["reed_solomon", "three_quarter"])
+def test_the_same_command_completes_a_coded_block_whose_burn_was_cut_short(
+    tmp_path: Path, scheme: str, seed: int
+) -> None:
+    chip = "esp32c3" if scheme == "reed_solomon" else "esp32"
+    path = tmp_path / "fuses"
+    port = f"virtual:{chip}?profile=instant&efuse={path}"
+    port += "&coding_scheme=1" if chip == "esp32" else ""
+    assert burn_bits(f"{port}&fault=burn@1&seed={seed}", 5)[0]
+    code, text = burn_bits(port, 5)
+    assert code == 0, text
+    store = open_file(str(path), chip)
+    assert (store.burned[3], find_errors(store.read())) == (1 << 5, [])
+
+
+def test_a_coding_error_that_stays_is_not_a_success(tmp_path: Path) -> None:
+    path = tmp_path / "fuses"
+    assert burn_bits(read_port(path), 5, 77)[0] == 0
+    store = open_file(str(path), "esp32c3")
+    store.set_error(store.data.blocks[3], 9)
+    code, text = burn_bits(read_port(path), 5)  # not all of the bits that it holds
+    assert (code, "[efuse-second-burn]" in text) == (5, True)
+    code, text = burn_bits(read_port(path), 5, 77)
+    assert (code, find_errors(open_file(str(path), "esp32c3").read())) == (0, []), text
+
+
+def test_an_error_that_the_coding_corrects_does_not_open_a_block(tmp_path: Path) -> None:
+    path = tmp_path / "fuses"
+    assert burn_bits(read_port(path), 5)[0] == 0
+    code, text = burn_bits(read_port(path, "&efuse-errors=3:2"), 5, 77)
+    assert (code, "[efuse-second-burn]" in text) == (5, True)
+    code, text = burn_bits(read_port(path, "&efuse-errors=3:2"), 5)
+    assert (code, "BURN BLOCK3" in text) == (0, True), text
+    assert open_file(str(path), "esp32c3").burned[3] == 1 << 5
+
+
+def test_an_error_of_another_3_4_block_does_not_open_a_chunk(tmp_path: Path) -> None:
+    path = tmp_path / "fuses"
+    port = f"virtual:esp32?profile=instant&efuse={path}&coding_scheme=1"
+    assert burn_bits(port, 3)[0] == 0
+    assert burn_bits(f"{port}&efuse-errors=1:2", 3, 4)[0] == 5
+    assert burn_bits(f"{port}&efuse-errors=1:2", 5, block="BLOCK2")[0] == 0
+    assert open_file(str(path), "esp32").burned[2:] == [1 << 5, 1 << 3]
+
+
+def test_another_chip_after_the_plan_is_noticed() -> None:
+    store, fuses = weak_store("esp32c3")
+    plan = plan_sample(store, [])
+    device = store.device
+    fuses.burned[1] ^= 0x1234  # another MAC address
+    device.transport.chip.registers.fuses.controller.load()  # type: ignore[attr-defined]
+    with pytest.raises(DeviceError) as caught:
+        burning.burn(plan, store)
+    assert caught.value.code == "efuse-changed"
+    assert fuses.burned[4] == 0
+
+
+def test_a_burn_of_another_block_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, fuses = weak_store("esp32c3")
+    planner = Planner(store.read())
+    request_bits(planner, "BLOCK3", [5])
+    plan = plan_burn(planner)
+    command = DeviceStore._command
+
+    def damage(store: DeviceStore, value: int, delay_us: int = 0) -> None:
+        if value & 3 == 2:  # two flipped bits, which the check before cannot see
+            store._write([RegWrite(store.data.controller.registers["command"], 7 << 2)])
+            value = 7 << 2 | 2
+        command(store, value, delay_us)
+
+    monkeypatch.setattr(DeviceStore, "_command", damage)
+    with pytest.raises(DeviceError) as caught:
+        burning.burn(plan, store)
+    assert caught.value.code == "efuse-unplanned"
+    assert "1 in BLOCK_KEY3" in str(caught.value)
+    assert (fuses.burned[3], fuses.burned[7]) == (0, 1 << 5)
+
+
+@pytest.mark.parametrize("half", ["value", "mask"])
+def test_one_flipped_bit_in_the_command_burns_no_other_block(
+    monkeypatch: pytest.MonkeyPatch, half: str
+) -> None:
+    """Each bit of the value and of the mask, in the request to a ROM bootloader, which has no checksum."""
+    store, fuses = weak_store("esp32c3", "")
+    address = store.data.controller.registers["command"]
+    write_regs = store.loader.write_regs
+    flipped = [0]
+
+    def damage(*writes: RegWrite) -> object:
+        first = writes[0]
+        if first.address == address and first.value & 3 == 2:
+            first = replace(first, **{half: getattr(first, half) ^ flipped[0]})
+            return write_regs(first, *writes[1:])
+        return write_regs(*writes)
+
+    monkeypatch.setattr(store.loader, "write_regs", damage)
+    for bit in range(32):
+        flipped[0] = 1 << bit
+        before = list(fuses.burned)
+        store.program(store.data.blocks[6], 0x20)
+        after = list(fuses.burned)
+        assert after[:6] + after[7:] == before[:6] + before[7:], bit
+        fuses.burned[6] = 0
+    assert fuses.burned[3] == 0

@@ -14,6 +14,7 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.cli.main import main
+from espwire.efuse.store import open_file
 from espwire.image.codec import build, create_image
 from espwire.image.descriptors import APP, APP_MAGIC
 from espwire.image.model import Segment
@@ -462,3 +463,35 @@ def test_another_signing_key_is_named_as_the_reason(
     bench.path("sign.pem").write_bytes(make_pem("rsa3072", 1))
     error = bench.plan("secure-boot-v2", "--keep-download-mode", code=5)[-1]
     assert text in error["message"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_an_interrupted_key_burn_continues_in_the_same_block(bench: Bench, seed: int) -> None:
+    bench.extra = f"&fault=burn@1&seed={seed}"
+    with pytest.raises(AssertionError):
+        bench.execute("flash-encryption")
+    bench.extra = ""
+    done = bench.execute("flash-encryption")
+    assert done["keys"] == "done"
+    state = open_file(str(bench.path("fuses.bin")), "esp32c3").read()
+    assert not any(state.blocks[4:10])
+    assert state.value_of("RD_DIS") == 1
+
+
+def test_a_part_of_another_key_stops_the_plan(bench: Bench) -> None:
+    bench.status()
+    store = open_file(str(bench.path("fuses.bin")), "esp32c3")
+    store.replace(store.data.blocks[5], 0x8001, 9)
+    error = bench.plan("flash-encryption", code=5)[-1]
+    assert error["code"] == "plan-partial-key"
+    assert "BLOCK_KEY1" in error["message"]
+    bench.plan("flash-encryption", "--reserve", "BLOCK_KEY1")
+
+
+def test_a_last_step_that_fails_is_not_called_done(bench: Bench) -> None:
+    bench.extra = "&fault=burn@9&seed=0"
+    with pytest.raises(AssertionError):
+        bench.execute("flash-encryption")
+    assert "All steps are done" not in bench.out
+    state = open_file(str(bench.path("fuses.bin")), "esp32c3").read()
+    assert state.value_of("ENABLE_SECURITY_DOWNLOAD") == 0

@@ -93,7 +93,7 @@ def parse(line: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, Any, s
             state = {
                 name: value
                 for name, value in vars(context.obj).items()
-                if name[0] != "_" and name not in ("output", "line")
+                if name[0] != "_" and name not in ("output", "line", "cancel")
             }
             arrived.append((command.name, context.params, state))
 

@@ -1,14 +1,15 @@
-"""Carries out a plan: burns block by block, reads each back, and compares.
+"""Carries out a plan: burns block by block, reads all blocks back after each, and compares.
 
-A step that the chip did not take is repeated: bits of a block without coding, and of a coded block only if its data did not
-arrive at all. What is left then is reported; nothing after the failed step is burned.
+A step that the chip did not take is repeated, and so is one that leaves a coding error. What is left then is reported;
+nothing after the failed step is burned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from espwire.efuse.check import find_errors, has_error
+from espwire.efuse.check import CodingError, find_errors, has_error
+from espwire.efuse.model import Block
 from espwire.efuse.plan import BurnPlan, BurnStep
 from espwire.efuse.state import FuseState
 from espwire.efuse.store import FuseStore, store_from_state
@@ -22,27 +23,56 @@ def burn(plan: BurnPlan, store: FuseStore, on_step: OnStep | None = None) -> Fus
     """Burn a plan; the state afterwards.
 
     :raises DeviceError: code ``efuse-changed``: the chip is not in the assumed state; code ``efuse-not-burned``: bits are
-        missing after all attempts, and later steps were left out
+        missing after all attempts, or the block has a coding error; code ``efuse-unplanned``: other bits are burned; later
+        steps were left out
     """
     custom = plan.before.layout.custom
-    require_state(plan, store.read(custom))
+    state = store.read(custom)
+    require_state(plan, state)
+    expected, errors = list(state.blocks), find_errors(state)
     for step in plan.steps:
         block = store.data.blocks[step.block]
-        state = store.read(custom)
-        if state.blocks[step.block] & step.bits == step.bits:
+        if state.blocks[step.block] & step.bits == step.bits and not has_error(state, block):
             continue  # done before an interruption
+        expected[step.block] |= step.bits
         for _ in range(ATTEMPTS):
             store.program(block, step.bits)
             state = store.read(custom)
+            require_planned(expected, state)
             readable = step.bits & ~state.hidden_mask(block)
             missing = readable & ~state.blocks[step.block]
-            if not missing and not (block.id and has_error(state, block)):
+            wrong = _find_damage(errors, state, block)
+            if not missing and not wrong:
                 break
         else:
-            raise _build_failure(plan, step, missing)
+            raise _build_failure(plan, step, missing, wrong)
         if on_step is not None:
             on_step(step, readable == step.bits and store.proves)
     return store.read(custom)
+
+
+def _find_damage(before: Sequence[CodingError], now: FuseState, block: Block) -> list[CodingError]:
+    """The coding errors of a block that was burned, and those of others that are new. Block 0 has no coding."""
+    known = {error.block for error in before} - {block.id}
+    return [error for error in find_errors(now) if error.block and error.block not in known]
+
+
+def require_planned(expected: Sequence[int], now: FuseState) -> None:
+    """Make sure that no bits are burned but these: a damaged command may burn another block.
+
+    :raises DeviceError: code ``efuse-unplanned``
+    """
+    found = [
+        f"{extra.bit_count()} in {block.name}"
+        for block, want, have in zip(now.data.blocks, expected, now.blocks, strict=True)
+        if (extra := have & ~want)
+    ]
+    if found:
+        raise DeviceError(
+            f"bits are burned that were not planned: {', '.join(found)}; later steps were left out",
+            hint="Show what the chip holds now with the command summary.",
+            code="efuse-unplanned",
+        )
 
 
 def require_state(plan: BurnPlan, now: FuseState) -> None:
@@ -88,15 +118,21 @@ def recover(store: FuseStore) -> FuseState:
     for error in find_errors(state):
         if not error.failed and state.blocks[error.block]:
             store.program(state.data.blocks[error.block], state.blocks[error.block])
+            require_planned(state.blocks, store.read())
     return store.read()
 
 
-def _build_failure(plan: BurnPlan, step: BurnStep, missing: int) -> DeviceError:
+def _build_failure(
+    plan: BurnPlan, step: BurnStep, missing: int, wrong: Sequence[CodingError]
+) -> DeviceError:
     left = len(plan.steps) - plan.steps.index(step) - 1
     block = plan.before.data.blocks[step.block]
+    text = f"{missing.bit_count()} bits of {block.name} did not burn in {ATTEMPTS} attempts"
+    if not missing:
+        errors = "; ".join(error.text for error in wrong)
+        text = f"{block.name} was burned {ATTEMPTS} times, but there are coding errors ({errors})"
     return DeviceError(
-        f"{missing.bit_count()} bits of {block.name} did not burn in {ATTEMPTS} attempts;"
-        f" {left} later steps were left out",
+        f"{text}; {left} later steps were left out",
         hint="Run check-error, then the same command again.",
         code="efuse-not-burned",
     )

@@ -66,6 +66,11 @@ def has_error(state: FuseState, block: Block) -> bool:
     return any(error.block == block.id for error in find_errors(state))
 
 
+def has_failed(state: FuseState, block: Block) -> bool:
+    """Whether the coding of a block cannot correct its errors: a burn that was cut short, for example."""
+    return any(error.block == block.id and error.failed for error in find_errors(state))
+
+
 def list_chunks(state: FuseState, block: Block) -> Iterator[int]:
     """Masks of the parts of a block that can be burned only once because of their coding."""
     size = state.size(block)
@@ -74,17 +79,25 @@ def list_chunks(state: FuseState, block: Block) -> Iterator[int]:
         yield ((1 << (chunk or 0)) - 1) << start
 
 
+def is_finished(state: FuseState, block: Block, chunk: int, bits: int) -> bool:
+    """Whether a chunk holds data that ``bits`` cannot be added to.
+
+    A chunk that failed takes a burn with all the bits that it holds: this completes one that was cut short. An error that
+    the coding corrects does not count, because the chunk holds its data.
+    """
+    old = state.blocks[block.id] & chunk
+    return bool(old) and (bool(old & ~bits) or not has_failed(state, block))
+
+
 def require_unused(state: FuseState, block: Block, bits: int) -> None:
     """Refuse a second burn of coded data. The same data may be burned again.
 
     :raises DeviceError: code ``efuse-second-burn``
     """
     content = state.blocks[block.id]
-    if has_error(state, block) and not content & ~bits:
-        return
     for mask in list_chunks(state, block):
-        new, old = bits & mask, content & mask
-        if new and old and new != old:
+        new = bits & mask
+        if new and new != content & mask and is_finished(state, block, mask, bits):
             raise DeviceError(
                 f"{block.name} can be burned only once, and holds data already",
                 hint="Use an empty block.",

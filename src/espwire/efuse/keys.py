@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from espwire.efuse import meaning
+from espwire.efuse.check import has_error
 from espwire.efuse.model import Block, Field, Purpose
 from espwire.efuse.planner import Planner, build_refusal
 from espwire.efuse.state import FuseState
@@ -174,12 +175,13 @@ def _find_next(planner: Planner, block: Block) -> Block:
 
 
 def is_free(state: FuseState, block: Block) -> bool:
-    """Whether a block is for keys with any purpose, is empty, and has no locks."""
+    """Whether a block is for keys with any purpose, is empty, and has neither locks nor coding errors."""
     if not block.purpose_field:
         return False
     field = state.layout.field(block.purpose_field)
     locked = state.locked(block.wr_dis) or state.locked(field.wr_dis)
-    return not (locked or state.blocks[block.id] or state.raw(field) or state.hidden_mask(block))
+    used = state.blocks[block.id] or state.raw(field) or has_error(state, block)
+    return not (locked or used or state.hidden_mask(block))
 
 
 def _require_together(planner: Planner, placed: Sequence[Placed]) -> None:

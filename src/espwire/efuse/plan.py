@@ -1,17 +1,22 @@
 """The plan of a burn: what changes, in which order it is burned, and what can never be changed afterwards.
 
 Blocks are burned from the last to the first, so that a key is in place and read back before block 0 hides, locks or enables
-anything. Within block 0, the bits that stop later burns, hide blocks, or enable a feature come in a second burn.
+anything. Within block 0, the bits that stop later burns, hide blocks, or enable a feature come in a second burn. Those that
+close download mode come in burns of their own at the end, because little can be read back after them.
+
+A block with a coding error is burned again, even if it reads as planned.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from espwire.efuse.check import has_error
-from espwire.efuse.model import Field
+from espwire.efuse.check import has_error, has_failed, list_chunks
+from espwire.efuse.model import Block, Field
 from espwire.efuse.planner import Planner, build_refusal
-from espwire.efuse.state import FuseState
+from espwire.efuse.state import WRITE_LOCKS, FuseState
+from espwire.flash.findings import Finding
 from espwire.record import Record
 
 # of block 0: they stop later burns, hide keys, or depend on what is burned before
@@ -21,11 +26,10 @@ LAST = (
     "UART_DOWNLOAD_DIS",
     "ABS_DONE_1",
     "FLASH_CRYPT_CNT",
-    "ENABLE_SECURITY_DOWNLOAD",
-    "DIS_DOWNLOAD_MODE",
     "SPI_BOOT_CRYPT_CNT",
     "SECURE_BOOT_EN",
 )
+DOWNLOAD_OFF, SECURE_DOWNLOAD = "DIS_DOWNLOAD_MODE", "ENABLE_SECURITY_DOWNLOAD"
 
 
 class BurnStep(NamedTuple):
@@ -120,16 +124,57 @@ def _order(planner: Planner, *, postpone: bool) -> list[BurnStep]:
     before, steps = planner.before, []
     new = [want & ~old for want, old in zip(planner.wanted, before.blocks, strict=True)]
     for block in reversed(before.data.blocks[1:]):
-        if new[block.id]:
-            again = has_error(before, block)  # coded data needs all of its bits
-            bits = planner.wanted[block.id] if again else new[block.id]
+        again = _find_repetition(planner, block) if has_error(before, block) else 0
+        if bits := new[block.id] | again:
             steps.append(BurnStep(block.id, bits))
-    last = 0
-    for name in LAST if postpone else ():
-        field = before.layout.find(name)
-        last |= field.mask if isinstance(field, Field) else 0
-    steps += [BurnStep(0, bits) for bits in (new[0] & ~last, new[0] & last) if bits]
-    return steps
+    last = sum(_find_mask(before, name) for name in LAST) if postpone else 0
+    off, secure = _find_mask(before, DOWNLOAD_OFF), _find_mask(before, SECURE_DOWNLOAD)
+    closing = off | secure
+    if new[0] & closing:  # a lock that covers them would stop them
+        closing |= _find_locks_of(before, (DOWNLOAD_OFF, SECURE_DOWNLOAD))
+    rest = new[0] & ~closing
+    parts = (rest & ~last, rest & last, new[0] & off, new[0] & closing & ~off)
+    return [*steps, *(BurnStep(0, bits) for bits in parts if bits)]
+
+
+def _find_repetition(planner: Planner, block: Block) -> int:
+    """The bits to burn again in a block with a coding error: those of the chunks that commands name.
+
+    :raises DeviceError: code ``efuse-second-burn``: it failed, and holds bits that no command names, or is locked
+    """
+    before, wanted = planner.before, planner.wanted[block.id]
+    content, bits = before.blocks[block.id], 0
+    failed = has_failed(before, block)
+    for chunk in list_chunks(before, block):
+        if not wanted & chunk:
+            continue
+        if failed and (content & chunk & ~wanted or before.locked(block.wr_dis)):
+            raise build_refusal(
+                f"{block.name} has a coding error, and this burn cannot complete it",
+                "Repeat the burn that was cut short, or use another block.",
+                "efuse-second-burn",
+            )
+        bits |= (content | wanted) & chunk
+    if bits and before.locked(block.wr_dis):
+        text = f"{block.name} has errors that its coding corrects; it is locked, so it cannot be burned again"
+        planner.dangers.append(Finding("efuse-locked-error", text))
+        return 0
+    return bits
+
+
+def _find_mask(state: FuseState, name: str) -> int:
+    field = state.layout.find(name)
+    return field.mask if isinstance(field, Field) else 0
+
+
+def _find_locks_of(state: FuseState, names: Iterable[str]) -> int:
+    """The bits of WR_DIS, in block 0, that lock these fields."""
+    start, bits = state.layout.field(WRITE_LOCKS).start, 0
+    for name in names:
+        field = state.layout.find(name)
+        if isinstance(field, Field) and field.wr_dis is not None:
+            bits |= 1 << start + field.wr_dis
+    return bits
 
 
 def _find_changes(planner: Planner, full: FuseState) -> list[FieldChange]:

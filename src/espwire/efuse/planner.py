@@ -11,7 +11,7 @@ commands hide it, and nothing but locks is missing.
 
 from __future__ import annotations
 
-from espwire.efuse.check import has_error, list_chunks
+from espwire.efuse.check import is_finished, list_chunks
 from espwire.efuse.model import Block, Field
 from espwire.efuse.state import READ_LOCKS, WRITE_LOCKS, FuseState
 from espwire.efuse.tables import Layout
@@ -156,10 +156,9 @@ class Planner:
 
     def _require_unused(self, block: Block, bits: int, name: str) -> None:
         old = self.before.blocks[block.id]
-        if has_error(self.before, block) and not old & ~(bits | self.wanted[block.id]):
-            return  # the same data again, after an interrupted burn
+        every = bits | self.wanted[block.id]
         for mask in list_chunks(self.before, block):
-            if bits & ~old & mask and old & mask:
+            if bits & ~old & mask and is_finished(self.before, block, mask, every):
                 whole = name == block.name
                 what = "" if whole else f"{name} cannot be burned: "
                 advice = "Use an empty block." if whole else "Leave it as it is."

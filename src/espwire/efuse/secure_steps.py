@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from espwire.efuse import meaning
+from espwire.efuse.check import has_error, has_failed
 from espwire.efuse.key_files import find_only_place, judge_scheme, list_digest_purposes
 from espwire.efuse.keys import Key, build_number, is_free, request_keys
 from espwire.efuse.model import Field, Purpose
@@ -125,6 +126,7 @@ class _Steps:
         has_key = encrypts and bool(request.flash_key)
         self._burned_key = self._place_flash_key() if has_key else ()
         self._digests = self._place_digests() if SECURE_BOOT_V2 in self._on else ()
+        self._require_no_remains()
 
     def build(self) -> SecureSteps:
         return SecureSteps(
@@ -325,7 +327,7 @@ class _Steps:
             yield Key(block, digest, free.name)
 
     def _choose_block(self, purpose: Purpose, data: bytes, taken: set[int]) -> str:
-        """The block that holds the key already, or the first free one.
+        """The block that holds the key already, even if its burn was cut short, or the first free one.
 
         :raises DeviceError: code ``efuse-no-free-block``
         """
@@ -340,7 +342,9 @@ class _Steps:
         for block in slots:
             field = state.layout.field(block.purpose_field)
             same = meaning.purpose_number(state, field) == halves[0].value
-            if state.blocks[block.id] == stored or (same and state.hidden_mask(block)):
+            content = state.blocks[block.id]
+            cut_short = has_error(state, block) and not content & ~stored
+            if content == stored or cut_short or (same and state.hidden_mask(block)):
                 return block.name
         barred = {slots[-1].id} if halves[0].name in state.data.slot5_forbidden else set()
         for block in slots:
@@ -351,6 +355,22 @@ class _Steps:
             "Show the key blocks with `espwire secure status`.",
             "efuse-no-free-block",
         )
+
+    def _require_no_remains(self) -> None:
+        """Stop if a key block holds a part of another key, which software can read.
+
+        :raises DeviceError: code ``plan-partial-key``
+        """
+        state = self._state
+        used = {state.layout.block(key.block).id for key in (*self._flash_key, *self._digests)}
+        for block in state.data.blocks:
+            content = state.blocks[block.id] and has_failed(state, block)
+            if block.purpose_field and content and block.id not in used | self._reserved:
+                raise build_refusal(
+                    f"{block.name} has a coding error and can be read: it may hold a part of a key whose burn was cut short",
+                    f"Use the key of that burn, or leave the block as it is with --reserve {block.name}.",
+                    "plan-partial-key",
+                )
 
     # fields
 

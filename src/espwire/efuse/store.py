@@ -103,6 +103,14 @@ class VirtualStore:
             self.burned[block.id], self.errors = old, errors
             raise
 
+    def replace(self, block: Block, data: int, wrong: int) -> None:
+        """Set what a block holds, and its coding errors as ``set_error``: what the controller makes of a burn.
+
+        :raises FileError: the file cannot be written
+        """
+        self.burned[block.id] = data & ((1 << block.bits) - 1)
+        self.set_error(block, wrong)
+
     def set_error(self, block: Block, wrong: int) -> None:
         """Report wrong bits or bytes of a block from now on; more than the coding can correct are a failure.
 
@@ -119,7 +127,7 @@ class VirtualStore:
                 )
                 if wrong > CORRECTABLE and place.fail_register is not None:
                     self.errors[place.fail_register] |= 1 << place.fail_bit
-        if status is not None and block.id:
+        if status is not None and block.id and wrong:
             self.errors[status] |= 1 << 4 * (block.id - 1) & self.data.controller.decode_error_mask
         self.save()
 

@@ -1,9 +1,17 @@
 """The eFuses of a connected chip, through the registers of its eFuse controller.
 
-A burn writes the timing, the data with its coding into the program registers, an opcode into the configuration register, and
-a command. A program register with a wrong bit would be burned for ever, so all of them are read back before the command is
-sent; afterwards the controller loads the eFuses into the registers that software reads, and these are compared with the plan.
-Requests to a ROM bootloader have no checksum: values are read twice, and everything is read again after a burn.
+A burn writes the timing, the data with its coding into the program registers, an opcode into the configuration register, the
+number of the block into the command register, and a command. A wrong bit in them would be burned for ever, so all of them are
+read back before the command is sent; afterwards the controller loads the eFuses into the registers that software reads, and
+these are compared with the plan.
+
+Requests to a ROM bootloader have no checksum: values are read twice, and everything is read again after a burn. The command
+itself cannot be checked before it has its effect. It therefore sets only the bits that start the burn: its value repeats the
+number of the block, and its mask leaves the number out, so that one flipped bit in either of them cannot select another block.
+Two flipped bits can: the same bit of the number in the value and in the mask. The comparison finds that, except in a block
+that software cannot read.
+
+``ENABLE_SECURITY_DOWNLOAD`` may end the reading of registers. GET_SECURITY_INFO, which still answers, proves it then.
 
 The content of keys is kept out of traces: see ``Loader.confidential``.
 """
@@ -16,23 +24,23 @@ from contextlib import suppress
 from espwire.device.device import Device
 from espwire.device.double_read import read_words
 from espwire.device.loader import Attempts
+from espwire.device.security import ask_security
 from espwire.device.spi import write_group
 from espwire.efuse.check import require_unused
 from espwire.efuse.coding import encode
 from espwire.efuse.danger import Surroundings, find_fixed_voltage
 from espwire.efuse.model import Block, Field
-from espwire.efuse.plan import BurnPlan
+from espwire.efuse.plan import SECURE_DOWNLOAD, BurnPlan
 from espwire.efuse.state import FuseState
 from espwire.efuse.store import find_error_registers
 from espwire.efuse.tables import load_fuses
 from espwire.efuse.timing import find_timing
-from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
+from espwire.errors import ConnectError, DeviceError, NoReply, Unsupported
 from espwire.events import Warned
 from espwire.protocol.commands import RegWrite
 
 WRITE_ATTEMPTS = 4
-# after these the chip may refuse to read registers
-CLOSING = ("ENABLE_SECURITY_DOWNLOAD", "DIS_DOWNLOAD_MODE")
+ALL_BITS = 0xFFFFFFFF
 USB_PORTS = ("usb-jtag", "usb-otg")
 
 
@@ -52,7 +60,6 @@ class DeviceStore:
             )
         self.device, self.loader = device, device.loader
         self.data = load_fuses(device.chip.id)
-        self._words: dict[int, int] = {}
         self._assumed: FuseState | None = None  # the chip does not let anyone read it any more
 
     @property
@@ -61,40 +68,96 @@ class DeviceStore:
         return self._assumed is None
 
     def read(self, custom: Sequence[Field] = ()) -> FuseState:
-        """What software reads: each word is read once, and again after a burn that may change it.
+        """What software reads: every word is read each time, because another chip may be connected since.
 
         :raises DeviceError, TransportError: the chip cannot be read
         """
         if self._assumed is not None:
             return self._assumed
-        needed = [*self._block_words(self.data.blocks), *self._find_outside()]
-        missing = [address for address in needed if address not in self._words]
-        if missing:
-            with self.loader.confidential():
-                self._words |= dict(zip(missing, read_words(self.loader, missing), strict=True))
-        return self._build_state(custom)
+        blocks = self.data.blocks
+        addresses = [block.read + 4 * i for block in blocks for i in range(block.words)]
+        outside = self._find_outside(addresses)
+        with self.loader.confidential():
+            found = read_words(self.loader, [*addresses, *outside])
+        words = dict(zip([*addresses, *outside], found, strict=True))
+        return FuseState(
+            self.data.id,
+            [
+                sum(words[block.read + 4 * i] << 32 * i for i in range(block.words))
+                for block in blocks
+            ],
+            outside={address: words[address] for address in outside},
+            custom=custom,
+        )
 
     def program(self, block: Block, bits: int) -> None:
         """Burn bits of a block.
 
         :raises DeviceError: code ``efuse-second-burn``: coded data is there already, and differs; code
-            ``efuse-registers``: the controller does not keep what is written; code ``efuse-busy``: it does not finish
+            ``efuse-registers``: the controller does not keep what is written; code ``efuse-busy``: it does not finish; code
+            ``efuse-not-proven``: bits that end the reading of registers may be burned or not
         :raises Unsupported: code ``efuse-crystal``
         """
         state = self.read()
         require_unused(state, block, bits)
-        coded = encode(bits.to_bytes(state.size(block) // 8, "little"), state.scheme(block))
+        number = self._prepare(
+            block, encode(bits.to_bytes(state.size(block) // 8, "little"), state.scheme(block))
+        )
+        field = state.layout.find(SECURE_DOWNLOAD)
+        secure = field.mask & bits if isinstance(field, Field) and block.id == 0 else 0
+        if not secure:
+            self._burn(number)
+            return
         try:
-            self._program(block, coded)
-            self._load()
-            # a damaged command may have burned another block
-            checked = self.loader.dialect.sealed and block.id
-            self._forget([block, self.data.blocks[0]] if checked else self.data.blocks)
+            self._burn(number)
             self.read()
-        except (CommandFailed, NoReply, DeviceError, Unsupported) as error:
-            if not self._closes(state, block, bits):
-                raise
-            self._note_closed(state, block, bits, error)
+        except (ConnectError, DeviceError) as error:
+            self._prove_closed(state, bits, secure, error)
+
+    def _burn(self, number: int) -> None:
+        """Burn what is prepared, and load it into the registers that software reads."""
+        controller = self.data.controller
+        self._command(controller.program_command | number)
+        self._clear()
+        self._write([RegWrite(controller.registers["config"], controller.read_opcode)])
+        self._command(controller.read_command | number, controller.after_read_us)
+
+    def _prove_closed(self, state: FuseState, bits: int, secure: int, error: Exception) -> None:
+        """Secure Download Mode instead of reading back: before a reset, else after it.
+
+        :raises DeviceError: code ``efuse-not-proven``
+        """
+        if not self._reports_secure(reset=False) and not self._reports_secure(reset=True):
+            raise DeviceError(
+                f"it is not proven that {SECURE_DOWNLOAD} is burned: the chip does not report Secure Download Mode ({error})",
+                hint="Reset the board, then run the command again.",
+                code="efuse-not-proven",
+            ) from error
+        self.loader.secure = True
+        if others := bits & ~secure & ~state.blocks[0]:
+            names = [f.name for f in state.layout.fields if f.block == 0 and f.mask & others]
+            raise DeviceError(
+                f"the chip is in Secure Download Mode, so other bits of the last burn are not proven: {', '.join(names)}",
+                hint="For other chips, omit --no-stub: the stub flasher can still read them.",
+                code="efuse-not-proven",
+            ) from error
+        blocks = [state.blocks[0] | bits, *state.blocks[1:]]
+        self._assumed = state.change(blocks)
+        text = "the chip reports Secure Download Mode; its registers can no longer be read"
+        self.device.report(Warned(code="efuse-closed", text=text))
+
+    def _reports_secure(self, *, reset: bool) -> bool:
+        """Whether the chip reports Secure Download Mode; False also if it does not answer."""
+        device = self.device
+        if reset and device.reenter is None:
+            return False
+        try:
+            if reset and device.reenter is not None:
+                with suppress(DeviceError):  # it may refuse to have its watchdogs switched off
+                    device.reenter()
+            return ask_security(self.loader, device.chip, None, device.revision).secure_download
+        except (ConnectError, DeviceError):
+            return False
 
     def find_surroundings(self, plan: BurnPlan) -> Surroundings:
         """The port in use, and the voltage of the flash if the burn may change it and the flash answers."""
@@ -114,7 +177,8 @@ class DeviceStore:
         is_low = read_words(self.loader, [strapping.address])[0] >> bits[0] & 1
         return Surroundings(port, "1.8V" if is_low else "3.3V")
 
-    def _program(self, block: Block, coded: bytes) -> None:
+    def _prepare(self, block: Block, coded: bytes) -> int:
+        """Write all registers that a burn needs. Returns the number of the block as the command has it."""
         controller = self.data.controller
         registers = controller.registers
         mhz = self.device.crystal_mhz or 0
@@ -126,21 +190,15 @@ class DeviceStore:
         words = [int.from_bytes(coded[i : i + 4], "little") for i in range(0, len(coded), 4)]
         with self.loader.confidential():
             self._write([RegWrite(start + 4 * i, word) for i, word in enumerate(words)])
-        self._write([RegWrite(registers["config"], controller.write_opcode)])
         number = 0 if controller.per_block_write_registers else block.id << controller.block_shift
-        self._command(controller.program_command | number)
-        self._clear()
-
-    def _load(self) -> None:
-        """Have the controller load the eFuses into the registers that software reads."""
-        controller = self.data.controller
-        self._write([RegWrite(controller.registers["config"], controller.read_opcode)])
-        self._command(controller.read_command, controller.after_read_us)
+        self._write([RegWrite(registers["command"], number, ALL_BITS ^ controller.command_mask)])
+        self._write([RegWrite(registers["config"], controller.write_opcode)])
+        return number
 
     def _command(self, value: int, delay_us: int = 0) -> None:
         """Send a command once, and wait until it is done: its reply may be lost, but not sent again."""
-        address = self.data.controller.registers["command"]
-        writes = [RegWrite(address, value)]
+        controller = self.data.controller
+        writes = [RegWrite(controller.registers["command"], value, controller.command_mask)]
         if delay_us:
             nothing = self.device.chip.uart.date_address
             writes.append(RegWrite(nothing, 0, mask=0, delay_us=delay_us))
@@ -204,19 +262,7 @@ class DeviceStore:
                 )
             )
 
-    def _build_state(self, custom: Sequence[Field]) -> FuseState:
-        blocks = [
-            sum(self._words[block.read + 4 * i] << 32 * i for i in range(block.words))
-            for block in self.data.blocks
-        ]
-        outside = {address: self._words[address] for address in self._find_outside()}
-        return FuseState(self.data.id, blocks, outside=outside, custom=custom)
-
-    @staticmethod
-    def _block_words(blocks: Iterable[Block]) -> list[int]:
-        return [block.read + 4 * i for block in blocks for i in range(block.words)]
-
-    def _find_outside(self) -> list[int]:
+    def _find_outside(self, blocks: Iterable[int]) -> list[int]:
         """Registers besides the blocks: those that report errors, and those of calculated fields and the revision."""
         chip = self.device.chip
         found = list(find_error_registers(self.data))
@@ -226,22 +272,4 @@ class DeviceStore:
         names = ("major_revision", "minor_revision", "major_revision_raw")
         for name in (*names, *chip.revision.treat_as_zero_when):
             found += [part.address for part in chip.fields.get(name, ())]
-        blocks = set(self._block_words(self.data.blocks))
-        return [address for address in dict.fromkeys(found) if address not in blocks]
-
-    def _forget(self, blocks: Sequence[Block]) -> None:
-        """Read these blocks, and what reports errors, again."""
-        for address in (*self._block_words(blocks), *find_error_registers(self.data)):
-            self._words.pop(address, None)
-
-    @staticmethod
-    def _closes(state: FuseState, block: Block, bits: int) -> bool:
-        fields = (state.layout.find(name) for name in CLOSING) if block.id == 0 else ()
-        return any(isinstance(field, Field) and field.mask & bits for field in fields)
-
-    def _note_closed(self, state: FuseState, block: Block, bits: int, error: Exception) -> None:
-        blocks = list(state.blocks)
-        blocks[block.id] |= bits
-        self._assumed = state.change(blocks)
-        text = "the chip no longer lets anyone read its registers, as expected after this burn; the last step is not verified"
-        self.device.report(Warned(code="efuse-closed", text=text))
+        return [address for address in dict.fromkeys(found) if address not in set(blocks)]

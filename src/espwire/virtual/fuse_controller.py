@@ -2,9 +2,11 @@
 
 The words of blocks that software reads are copies, which are loaded from the eFuses at a reset and by the read command; there,
 RD_DIS makes zeros of what it hides. A burn takes the words in the program registers: the controller burns them only with the
-write opcode in the configuration register and the right timing, never clears a bit, and burns neither locked bits nor coded
-data over other data. A burn that loses its supply leaves a part of the bits: in a Reed-Solomon block, up to six wrong bytes
-are corrected when it is read, and counted in the error registers; more are reported as a failure.
+write opcode in the configuration register and the right timing, never clears a bit, and does not burn locked bits. The number
+of the block stays in the command register. A burn that loses its supply leaves a part of the bits, and one over other data
+adds its bits to them, those of the coding included. Coded blocks are then decoded: in a Reed-Solomon block, up to six wrong
+bytes are corrected, and counted in the error registers; more are reported as a failure. The bits of the coding are not kept:
+they count as right in a block without a failure, and as 0 in one with a failure.
 """
 
 from __future__ import annotations
@@ -12,24 +14,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from espwire.efuse.check import CORRECTABLE
-from espwire.efuse.coding import (
-    CHUNK,
-    CODED_CHUNK,
-    RS_DATA,
-    RS_PARITY,
-    encode_chunk,
-    encode_parity,
-)
+from espwire.efuse.check import CORRECTABLE, has_failed
+from espwire.efuse.coding import CHUNK, CODED_CHUNK, RS_DATA, RS_PARITY, encode, encode_chunk
 from espwire.efuse.model import Block
-from espwire.efuse.state import FuseState
 from espwire.efuse.store import VirtualStore
 from espwire.efuse.timing import find_timing
-from espwire.errors import DeviceError, Unsupported
+from espwire.errors import Unsupported
 
 PROGRAM_S = 0.01  # a burn of one block
 READ_S = 0.0005
 WORD = 0xFFFFFFFF
+BLOCK_BYTES = 32
+CHUNK_MASK, CODED_MASK = (1 << 8 * CHUNK) - 1, (1 << 8 * CODED_CHUNK) - 1
 Burn = tuple[Block, int]  # a block, and the words in its program registers as one number
 
 
@@ -74,7 +70,7 @@ class FuseController:
         """The register's value at ``t``."""
         self._settle(t)
         if address == self._command:
-            return self._busy
+            return self._registers.get(address, 0) | self._busy
         if address in self._readable or address in self.store.errors:
             return self._words.get(address, 0)
         return self._registers.get(address, 0)
@@ -89,13 +85,14 @@ class FuseController:
             return
         controller = self.data.controller
         opcode, command = self._registers.get(self._config, 0), value & controller.command_mask
+        self._registers[address] = value & WORD & ~controller.command_mask
         if command == controller.program_command and opcode == controller.write_opcode:
             self._burning = self._find_burns(value)
-            self._busy, self._began, self._done = value, t, t + PROGRAM_S
+            self._busy, self._began, self._done = command, t, t + PROGRAM_S
             self.burns += 1
             self._on_burn(t, PROGRAM_S)
         elif command == controller.read_command and opcode == controller.read_opcode:
-            self._busy, self._began, self._done = value, t, t + READ_S
+            self._busy, self._began, self._done = command, t, t + READ_S
 
     def restart(self, t: float) -> None:
         """A reset at ``t``, or a loss of power: a burn is cut short."""
@@ -153,69 +150,53 @@ class FuseController:
     def _collect(self, start: int, count: int) -> int:
         return sum(self._registers.get(start + 4 * i, 0) << 32 * i for i in range(count))
 
-    def _decode(self, block: Block, raw: int) -> tuple[int, bool]:
-        """The data in program registers, and whether its coding is right."""
-        scheme = FuseState(self.data.id, self.store.burned).scheme(block)
-        if scheme == "reed_solomon":
-            data = raw & ((1 << 8 * RS_DATA) - 1)
-            parity = (raw >> 8 * RS_DATA).to_bytes(RS_PARITY, "little")
-            return data & ((1 << block.bits) - 1), encode_parity(
-                data.to_bytes(RS_DATA, "little")
-            ) == parity
-        raw &= (1 << block.bits) - 1
-        if scheme != "three_quarter":
-            return raw, True
-        coded = raw.to_bytes(block.bits // 8, "little")
-        chunks = [coded[i : i + CODED_CHUNK] for i in range(0, len(coded), CODED_CHUNK)]
-        right = all(encode_chunk(chunk[:CHUNK]) == chunk for chunk in chunks)
-        return int.from_bytes(b"".join(chunk[:CHUNK] for chunk in chunks), "little"), right
-
     def _burn(self, block: Block, raw: int) -> None:
-        data, right = self._decode(block, raw)
-        before = self.store.burned[block.id]
-        try:
-            self.store.program(block, data)
-        except DeviceError:  # another burn of coded data
-            return
-        if not right and self.store.burned[block.id] != before:
-            self.store.set_error(block, CORRECTABLE + 1)
+        """Add the bits in the program registers to a block."""
+        full, old = self.store.read_burned(), self.store.burned[block.id]
+        scheme, locked = full.scheme(block), full.locked_mask(block)
+        if scheme == "reed_solomon" and not locked:
+            self.store.replace(block, *_decode_block(self._find_coded(block, old) | raw))
+        elif scheme == "three_quarter" and not locked:
+            failed = has_failed(full, block)
+            self.store.replace(block, *_decode_chunks(old, raw, failed=failed))
+        elif not locked or block.id == 0:
+            self.store.replace(block, old | raw & ~locked & ((1 << block.bits) - 1), 0)
+
+    def _find_coded(self, block: Block, data: int) -> int:
+        """A Reed-Solomon block with its parity; after a failure, without."""
+        if has_failed(self.store.read_burned(), block):
+            return data
+        return int.from_bytes(encode(data.to_bytes(RS_DATA, "little"), "reed_solomon"), "little")
 
     def _burn_part(self, share: float) -> None:
         """Burn a random part of the bits that were to be burned."""
         burns, self._burning = self._burning, []
         for block, raw in burns:
-            data, right = self._decode(block, raw)
-            coding = FuseState(self.data.id, self.store.burned).scheme(block)
-            kept = sum(
-                1 << i for i in range(raw.bit_length()) if raw >> i & 1 and self._lasts(share)
-            )
-            if coding == "none":
-                self._burn(block, kept & ((1 << block.bits) - 1))
-                continue
-            wrong = self._count_wrong_bytes(raw, kept)
-            corrected = wrong <= CORRECTABLE and right and coding == "reed_solomon"
-            if wrong and not corrected:
-                part, _ = self._decode(block, kept)
-                self._burn_wrong(block, part, data)
-                continue
-            self._burn(block, raw)
-            if wrong and self.store.burned[block.id] == data:
-                self.store.set_error(block, wrong)
+            bits = (1 << i for i in range(raw.bit_length()) if raw >> i & 1)
+            self._burn(block, sum(bit for bit in bits if self._random.random() < share))
 
-    def _burn_wrong(self, block: Block, part: int, data: int) -> None:
-        """Burn a part of coded data that cannot be corrected."""
-        before = self.store.burned[block.id]
-        try:
-            self.store.copy().program(block, data)
-        except DeviceError:
-            return
-        self.store.burned[block.id] = before | part & ~self.store.read_burned().locked_mask(block)
-        self.store.set_error(block, CORRECTABLE + 1)
 
-    def _lasts(self, share: float) -> bool:
-        return self._random.random() < share
+def _decode_block(raw: int) -> tuple[int, int]:
+    """The data of a Reed-Solomon block, and the number of wrong bytes: more than ``CORRECTABLE`` are a failure."""
+    import reedsolo
 
-    @staticmethod
-    def _count_wrong_bytes(raw: int, kept: int) -> int:
-        size = RS_DATA + RS_PARITY
-        return sum(byte != 0 for byte in (raw ^ kept).to_bytes(size, "little"))
+    coded = raw.to_bytes(RS_DATA + RS_PARITY, "little")
+    try:
+        data = bytes(reedsolo.RSCodec(RS_PARITY).decode(coded)[0])
+    except reedsolo.ReedSolomonError:
+        return int.from_bytes(coded[:RS_DATA], "little"), CORRECTABLE + 1
+    wrong = sum(a != b for a, b in zip(coded, encode(data, "reed_solomon"), strict=True))
+    return int.from_bytes(data, "little"), wrong
+
+
+def _decode_chunks(old: int, raw: int, *, failed: bool) -> tuple[int, int]:
+    """The data of a block with the 3/4 scheme after ``raw`` is added to the data ``old``, and the number of wrong chunks."""
+    data, wrong = bytearray(), 0
+    for index in range(BLOCK_BYTES // CODED_CHUNK):
+        before = (old >> 8 * CHUNK * index & CHUNK_MASK).to_bytes(CHUNK, "little")
+        more = (raw >> 8 * CODED_CHUNK * index & CODED_MASK).to_bytes(CODED_CHUNK, "little")
+        coded = before.ljust(CODED_CHUNK, b"\0") if failed and any(more) else encode_chunk(before)
+        coded = bytes(a | b for a, b in zip(coded, more, strict=True))
+        data += coded[:CHUNK]
+        wrong += coded != encode_chunk(coded[:CHUNK])
+    return int.from_bytes(data, "little"), wrong

@@ -229,7 +229,7 @@ def parse(words: list[str]) -> tuple[int, Any]:
             state = {
                 name: value
                 for name, value in vars(context.obj).items()
-                if name[0] != "_" and name != "output"
+                if name[0] != "_" and name not in ("output", "cancel")
             }
             arrived.append((context.params, state))
 

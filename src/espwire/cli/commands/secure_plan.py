@@ -225,7 +225,7 @@ def _run_on_board(
 HOW = {
     "done before": "was done before, proven by reading back",
     "done": "done, proven by reading back",
-    "not readable": "done; after this step, the chip no longer lets anyone read its eFuses",
+    "not readable": "done; the chip reports Secure Download Mode, in which its eFuses can no longer be read",
 }
 
 
