@@ -67,7 +67,7 @@ def test_commands_that_use_the_key(board: Watched, options: tuple[str, ...]) -> 
         (("secure", "status"), 0),
         (("write-flash", "--key", app, "0x10000", app), 6),
         (("write-flash", "--key", key, "0x10008", app), 2),
-        (("read-flash", "--key", key, "0x10000", "0x1000", key), 2),
+        (("read-flash", "--key", key, "0x10000", "0x1000", key), 8),
         (("--chip", "esp32", "write-flash", "--key", key, "0x10000", app), 4),
     ]  # fmt: skip
     for words, code in lines:

@@ -311,8 +311,8 @@ def test_options_that_contradict_each_other(make):
     assert "exclude each other" in board.write("--encrypt", "0x20000", data, code=2)[-1]["message"]
     error = board.run("write-flash", "--all-encrypted", "0x20000", data, code=2)[-1]
     assert error["message"] == "--all-encrypted needs --key"
-    error = board.read("0x20000", "0x10", board.path("key.bin"), code=2)[-1]
-    assert error["code"] == "output-is-input"
+    error = board.read("0x20000", "0x10", board.path("key.bin"), code=8)[-1]
+    assert error["code"] == "overwrite-key"
     assert board.path("key.bin").read_bytes() == board.key
 
 
