@@ -36,7 +36,15 @@ def test_a_certificate_is_presented_and_the_chip_is_not_reset(
     Path("key.pem").write_bytes(generate_key(P256).pem())
     for words in (
         ("secure", "read-sdc-chip-info"),
-        ("secure", "generate-sdc-certificate", "-k", "key.pem", "--chip-info", "chip_info.bin"),
+        (
+            "secure",
+            "generate-sdc-certificate",
+            "-k",
+            "key.pem",
+            "--chip-info",
+            "chip_info.bin",
+            "--enable-jtag",
+        ),
     ):
         assert main(["-p", PORT, *words]) == 0
     assert Path("chip_info.bin").stat().st_size == 64

@@ -146,9 +146,11 @@ def test_a_bad_line_is_survived_and_a_worse_one_reported():
     content = CONTENTS["mixed"](SIZE)
     with open_device(query="fault=flip:3e-6&seed=5", content=content) as device:
         assert read_flash(device, 0, SIZE) == content
-    with pytest.raises((NoReply, DeviceError, VerifyError)):  # at the latest while it reads
-        with open_device(query="fault=flip:1e-3&seed=5", content=content, baud=115200) as device:
-            read_flash(device, 0, SIZE)
+    with (
+        pytest.raises((NoReply, DeviceError, VerifyError)),  # at the latest while it reads
+        open_device(query="fault=flip:1e-3&seed=5", content=content, baud=115200) as device,
+    ):
+        read_flash(device, 0, SIZE)
 
 
 def test_the_harness_sees_packets_that_refer_to_lost_ones(monkeypatch):

@@ -135,7 +135,7 @@ def test_the_token_is_found_by_its_label_and_the_pin_in_the_environment(
         )
         == 0
     )
-    line = "secure generate-sdc-certificate --hsm --hsm-config hsm.ini --mac 001122334455"
+    line = "secure generate-sdc-certificate --hsm --hsm-config hsm.ini --mac 001122334455 --enable-jtag"
     assert main(line.split()) == 0
     certificate = Path("sdc_cert.bin").read_bytes()
     digest = hashlib.sha256(certificate[276:340]).digest()[::-1]

@@ -181,7 +181,10 @@ def test_an_executed_plan_leaves_a_chip_that_starts_its_firmware(
     if chip != "esp32":
         status = bench.status()
         assert (status["complete"], status["download_mode"]) == (False, "secure")
-        assert (status["secure_boot"], status["flash_encryption"]) == ("on, version 2", "on, permanently")
+        assert (status["secure_boot"], status["flash_encryption"]) == (
+            "on, version 2",
+            "on, permanently",
+        )
     text = bench.boot_text()
     assert "secure boot verification succeeded" in text
     assert text.rstrip().endswith("app: running")
