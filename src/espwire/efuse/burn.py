@@ -48,7 +48,7 @@ def burn(plan: BurnPlan, store: FuseStore, on_step: OnStep | None = None) -> Fus
             raise _build_failure(plan, step, missing, wrong)
         if on_step is not None:
             on_step(step, readable == step.bits and store.proves)
-    return store.read(custom)
+    return state
 
 
 def _find_damage(before: Sequence[CodingError], now: FuseState, block: Block) -> list[CodingError]:

@@ -272,4 +272,5 @@ class DeviceStore:
         names = ("major_revision", "minor_revision", "major_revision_raw")
         for name in (*names, *chip.revision.treat_as_zero_when):
             found += [part.address for part in chip.fields.get(name, ())]
-        return [address for address in dict.fromkeys(found) if address not in set(blocks)]
+        known = set(blocks)
+        return [address for address in dict.fromkeys(found) if address not in known]
