@@ -67,6 +67,13 @@ def _open_place(url: str, baud: int, cancel: CancelToken) -> Transport:
         raise
 
 
+def in_real_time(url: str) -> str:
+    """The URL of a virtual chip whose time follows the real clock, for a person who watches; other URLs as they are."""
+    if not url.lower().startswith("virtual:") or "pace=" in url:
+        return url
+    return url + ("&" if "?" in url else "?") + "pace=1"
+
+
 def is_device_name(url: str) -> bool:
     """Whether the name is a path or Windows name of a serial port, not a URL."""
     scheme, colon, rest = url.partition(":")

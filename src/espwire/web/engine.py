@@ -88,11 +88,11 @@ def watch_port(
     from espwire.monitor.console import FILE, Console
     from espwire.monitor.loop import Monitor, MonitorOptions
     from espwire.transport.ports import NamedPort, Port
+    from espwire.transport.url import in_real_time
     from espwire.transport.webserial_port import WebSerialPort
 
-    if port.startswith("virtual:") and "pace=" not in port:
-        port += ("&" if "?" in port else "?") + "pace=1"  # real time, as a person watches
-    source: Port = NamedPort(port) if port.startswith("virtual:") else WebSerialPort(port)
+    virtual = port.startswith("virtual:")
+    source: Port = NamedPort(in_real_time(port)) if virtual else WebSerialPort(port)
     console = Console(PageScreen(browser), passes=FILE, chip=load_chip(chip) if chip else None)
     Monitor(
         source,

@@ -241,14 +241,13 @@ def check_monitor(context: Context) -> None:
 
 def _find_port(context: Context) -> Port:
     from espwire.transport.ports import NamedPort
+    from espwire.transport.url import in_real_time
 
     target = context.find_target()
     if not isinstance(target, str):
         # only USB devices can be identified; other ports are known by their path
         return NamedPort(target.identity.path) if target.identity.vid is None else target
-    if target.lower().startswith("virtual:") and "pace=" not in target:
-        target += ("&" if "?" in target else "?") + "pace=1"  # real time, as a person watches
-    return NamedPort(target)
+    return NamedPort(in_real_time(target))
 
 
 def _open_console(context: Context, choices: MonitorChoices, symbols: SymbolSet | None) -> Console:
