@@ -8,20 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from observed import BUILT, ROOT, Observed, open_page
 
 from espwire._version import __version__
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-ROOT = Path(__file__).resolve().parents[2]
-BUILT = ROOT / "build/web"
-START_MS = 120_000  # of Python in the page, on a busy machine
-WAIT_MS = 15_000
 
 
 @pytest.fixture(scope="session")
@@ -58,32 +53,6 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
-
-
-class Observed:
-    """A page with what it requested and complained about."""
-
-    def __init__(self, page: Page) -> None:
-        self.page, self.requests = page, []
-        self.problems: list[str] = []
-        page.set_default_timeout(WAIT_MS)
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", self._note)
-
-    requests: list[str]
-
-    def _note(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
-            self.problems.append(message.text)
-
-
-def open_page(browser: Browser, address: str, **options: Any) -> Observed:
-    """The page when Python is ready in it."""
-    observed = Observed(browser.new_context(accept_downloads=True, **options).new_page())
-    observed.page.goto(address)
-    observed.page.wait_for_selector("body[data-ready]", timeout=START_MS)
-    return observed
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Observed
+    from observed import Observed
 
 pytestmark = pytest.mark.soak
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from observed import BUILT, START_MS, Observed
 from serial_bridge import Bridge
 from test_page import build_image
 
-from conftest import BUILT, START_MS, Observed
 from espwire.web import server
 
 if TYPE_CHECKING:

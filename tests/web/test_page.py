@@ -17,9 +17,8 @@ from espwire.image.model import Segment
 from espwire.image.partition_table import Partition, PartitionTable, build_table
 
 if TYPE_CHECKING:
+    from observed import Observed
     from playwright.sync_api import Page
-
-    from conftest import Observed
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILDS = ROOT / "tests/data/builds"
