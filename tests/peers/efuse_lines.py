@@ -57,11 +57,13 @@ class LineGenerator:
         self.by_name = any(purpose.block is not None for purpose in self.data.key_purposes)
         self.files = 0
         self.used: set[int] = set()  # blocks of this line: the peer mixes the data of two commands
+        self.purposed = False  # this line burns a purpose by itself
 
     def build_line(self) -> list[str]:
         """One to four commands."""
         line: list[str] = []
         self.used.clear()
+        self.purposed = False
         commands = [
             self.burn_efuse,
             self.burn_efuse,
@@ -98,11 +100,19 @@ class LineGenerator:
             if field.kind == "bytes":
                 value = f"0x{self.dice.getrandbits(field.bits):0{field.bits // 4}x}"
             elif field.format == "key_purpose":
-                value = self.dice.choice([p.name for p in self.data.key_purposes if p.value >= 0])
+                value = self._choose_purpose(field)
+                self.purposed = True
             else:
                 value = str(self.dice.randrange(1, min(1 << field.bits, 1 << 16)))
             words += [field.name, value]
         return words if len(words) > 1 else ["burn-efuse", *self._any_flag()]
+
+    def _choose_purpose(self, field: Field) -> str:
+        names = [purpose.name for purpose in self.data.key_purposes if purpose.value >= 0]
+        slots = [block.purpose_field for block in self.data.blocks if block.purpose_field]
+        if field.name == slots[-1]:  # the peer refuses these, and has no consent
+            names = [name for name in names if name not in self.data.slot5_forbidden]
+        return self.dice.choice(names)
 
     def _choose_block(self) -> Block | None:
         free = [block for block in self.data.blocks[2:] if block.id not in self.used]
@@ -156,9 +166,8 @@ class LineGenerator:
             return ["burn-key", block, self._file(32)]
         purposes = [p for p in self.data.key_purposes if "ECDSA" not in p.name]
         keys = {self.layout.block(name).id for name in self.data.key_blocks}
-        if (
-            len(keys & self.used) > 1
-        ):  # the peer puts a second half into a block that another command names
+        # the peer puts a second half into a block that another command names
+        if len(keys & self.used) > 1 or self.purposed:
             purposes = [p for p in purposes if not p.splits_into]
         purpose = self.dice.choice(purposes)
         if purpose.splits_into:  # with another name, the peer takes the block for a free one
