@@ -18,6 +18,10 @@ export class Outcome {
   get error() {
     return this.events.findLast((event) => event.event === "Error");
   }
+  /** Whether it was refused by a safety check that the user can override. */
+  get needsConsent() {
+    return Boolean(this.error?.details?.consents?.length);
+  }
   all(kind) {
     return this.events.filter((event) => event.event === kind);
   }
@@ -27,7 +31,7 @@ export class Engine extends EventTarget {
   #worker;
   #jobs = new Map();
   #number = 0;
-  #ready;
+  ready; // resolves to the versions and times of the start
   suspends = true;
 
   /** @param ports answers the operations of a serial port; see serial.mjs */
@@ -42,7 +46,7 @@ export class Engine extends EventTarget {
   }
 
   #start() {
-    this.#ready = new Promise((resolve, reject) => {
+    this.ready = new Promise((resolve, reject) => {
       this.#worker = new Worker(new URL("./worker.mjs", import.meta.url), { type: "module" });
       this.#worker.onmessage = ({ data }) => this.#receive(data, resolve, reject);
       this.#worker.onerror = (event) => {
@@ -51,7 +55,7 @@ export class Engine extends EventTarget {
         this.#end({ failure });
       };
     });
-    this.#ready.catch(() => {});
+    this.ready.catch(() => {});
   }
 
   /** Start the engine anew; all running jobs end with `outcome`. */
@@ -63,11 +67,6 @@ export class Engine extends EventTarget {
 
   #end(outcome) {
     for (const job of [...this.#jobs.values()]) job.done(outcome);
-  }
-
-  /** Resolves to the versions and times of the start. */
-  get ready() {
-    return this.#ready;
   }
 
   get busy() {
@@ -150,17 +149,15 @@ export class Engine extends EventTarget {
   }
 
   /** The bytes of a file of the engine, which is removed. */
-  async load(path) {
-    const data = await this.#send({ kind: "load", path });
-    await this.#send({ kind: "remove", path });
-    return data;
+  load(path) {
+    return this.#send({ kind: "load", path });
   }
 
   type(text) {
     this.#worker.postMessage({ kind: "type", text });
   }
 
-  /** Stop the running job. A browser that cannot suspend Python starts the engine anew, and virtual chips are lost. */
+  /** Stop the running job. A browser that cannot suspend Python restarts the engine, and virtual chips are lost. */
   cancel() {
     if (this.suspends) {
       this.#worker.postMessage({ kind: "cancel" });
