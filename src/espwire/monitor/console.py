@@ -150,19 +150,21 @@ class Console:
             self.screen.show("\n")
 
     def _take(self, tokens: list[Token]) -> None:
-        if self.log is not None:
-            self.log.feed(tokens)
         shown: list[str] = []
-        for token in tokens:
+        logged = 0
+        for n, token in enumerate(tokens, 1):
             if not self._raw:
                 for passed in self.gate.feed(token):
                     self._render(passed, shown)
             notes = self._watch(token)
             if notes:
                 self._flush(shown)
+                self._write_log(tokens[logged:n])
+                logged = n
                 for text, urgent in notes:
                     self.note(text, urgent=urgent, log=urgent)
         self._flush(shown)
+        self._write_log(tokens[logged:])
         if self.baud is not None and self._noise.feed(tokens):
             self.note(
                 f"mostly unreadable at {self.baud} baud: try another --baud, or --baud auto"
@@ -175,6 +177,10 @@ class Console:
         if self.log is not None and self.log.failure is not None and not self._log_failed:
             self._log_failed = True
             self.note(str(self.log.failure), urgent=True)
+
+    def _write_log(self, tokens: list[Token]) -> None:
+        if self.log is not None:
+            self.log.feed(tokens)
 
     def _watch(self, token: Token) -> list[tuple[str, bool]]:
         """Notes to print below the line that the token ends, and whether they are important."""

@@ -39,8 +39,8 @@ class Frame(NamedTuple):
     inlined: bool = False
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line or '?'}" if self.file else "??:0"
-        return f"{self.function or '??'} at {place}"
+        place = f" at {self.file}:{self.line or '?'}" if self.file else ""
+        return f"{self.function or '??'}{place}"
 
 
 @dataclass

@@ -134,6 +134,14 @@ def test_without_the_token_nothing_opens(url, code):
     assert not any("connected" in note for note in running.notes)
 
 
+def test_a_client_with_a_token_refuses_a_server_without_one(token_file):
+    """Whoever can take the server's address could otherwise pose as it."""
+    with serving(Echo()) as running:
+        with pytest.raises(PortDenied, match="requires no token") as caught:
+            open_transport(f"espwire://{running.address}?token-file={token_file}")
+        assert caught.value.code == "wrong-token"
+
+
 def test_a_recorded_proof_is_worthless():
     """What one connection proved with does not open another, and the server's own proof does not either."""
     with serving(Echo(), token=TOKEN) as running:

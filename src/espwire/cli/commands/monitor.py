@@ -192,7 +192,7 @@ class _Session:
         from espwire.monitor.keys import EOL, MonitorCommand
         from espwire.monitor.loop import Monitor, MonitorOptions
 
-        choices, reset = self._choices, self._choices.reset
+        choices, reset, waits = self._choices, self._choices.reset, False
         while True:
             options = MonitorOptions(
                 baud=self._baud,
@@ -202,7 +202,9 @@ class _Session:
                 reset=reset,
                 dtr=choices.dtr,
                 eol=EOL[choices.eol],
+                waits=waits,
             )
+            waits = True
             with ExitStack() as terminal:
                 keyboard = self._open_keyboard(terminal)
                 ended = Monitor(self._port, self._console, keyboard=keyboard, options=options).run()
