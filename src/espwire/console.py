@@ -37,6 +37,7 @@ class Console:
         :param fail: a line in which this is found ends the wait
         :raises DeviceError: codes ``no-line``, ``fail-line``
         """
+        __tracebackhide__ = True  # pytest shows the test's line
         wanted = re.compile(pattern)
         ends = re.compile(fail) if fail else None
         try:

@@ -44,6 +44,7 @@ class Console:
     :param chip: the chip, if known, for better explanations
     :param baud: the baud rate, if the port has one; enables the detection of a wrong one
     :param symbols: resolves addresses
+    :param no_symbols: a note below the first crash whose addresses nothing resolves
     :param save_dump: stores a core dump; returns a text for the user
     """
 
@@ -58,6 +59,7 @@ class Console:
         chip: Chip | None = None,
         baud: int | None = None,
         symbols: Symbols | None = None,
+        no_symbols: str = "",
         save_dump: Callable[[CoreDump], str] | None = None,
     ) -> None:
         self.screen, self.log, self.baud = screen, log, baud
@@ -68,7 +70,8 @@ class Console:
         self._tokenizer = Tokenizer()
         self._boot, self._noise = BootWatcher(chip), NoiseWatcher()
         self._frames = DefmtFrames()
-        self._crash, self._dump = CrashDecoder(symbols), DumpCollector()
+        self._crash = CrashDecoder(symbols, no_symbols=no_symbols)
+        self._dump = DumpCollector()
         self._save_dump = save_dump
         self._line = ""
         self._silent = 0  # calls of idle since the last output

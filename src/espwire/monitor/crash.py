@@ -75,6 +75,9 @@ _EXCEPTION = re.compile(r"(?:Fatal exception |Exception )\(?(?P<number>\d{1,2})[
 _SHA = re.compile(r"ELF file SHA256: *(?P<sha>[0-9a-f]{8,64})")
 _ADDRESS = re.compile(r"(?<![0-9A-Za-z_])0x(4[0-9a-fA-F]{7})(?![0-9a-fA-F])")
 _BACKTRACE = re.compile(r"Backtrace:")
+_CRASH = re.compile(
+    r"Backtrace:|MEPC +:|epc1=|abort\(\) was called"
+)  # lines with addresses of a crash
 _REGISTER = re.compile(r"\b(?P<name>[A-Z][A-Z0-9/]{0,7}) *: 0x(?P<value>[0-9a-f]{8})(?![0-9a-f])")
 _DUMP_START = re.compile(r"Core +\d+ register dump:")
 _STACK_LINE = re.compile(r"(?P<at>[0-9a-f]{8}):(?P<words>(?: 0x[0-9a-f]{8}){1,8})\s*$")
@@ -126,10 +129,12 @@ class CrashDecoder:
     """Gets complete lines, and returns the lines to print below each. Keeps one register dump and stack at most.
 
     :param symbols: None: only explain
+    :param no_symbols: added once, below the first crash whose addresses nothing resolves
     """
 
-    def __init__(self, symbols: Symbols | None = None) -> None:
-        self._symbols = symbols
+    def __init__(self, symbols: Symbols | None = None, *, no_symbols: str = "") -> None:
+        self._symbols, self._no_symbols = symbols, no_symbols
+        self.resolved = self.unresolved = 0  # addresses
         self._told: set[str] = set()
         self._bad_access = False  # the last crash was an access to memory
         self.clear()
@@ -225,7 +230,9 @@ class CrashDecoder:
 
     def _resolve_line(self, line: str) -> list[str]:
         found: list[str] = []
-        if self._symbols is None or _STACK_LINE.match(line.strip()):
+        if self._symbols is None:
+            return self._once(self._no_symbols) if _CRASH.search(line) else found
+        if _STACK_LINE.match(line.strip()):
             return found
         names = {hit.start("value") - 2: hit["name"] for hit in _REGISTER.finditer(line)}
         seen: set[str] = set()
@@ -260,6 +267,10 @@ class CrashDecoder:
         """The places of an address. ``returns``: it is behind a call, whose line counts."""
         assert self._symbols is not None
         frames = self._symbols.resolve(address - 1 if returns else address)
+        if frames:
+            self.resolved += 1
+        elif not mark:
+            self.unresolved += 1
         return [
             f"{mark}{address:#010x}: {frame}" if not n else f"{mark}  (inlined by) {frame}"
             for n, frame in enumerate(frames)
@@ -270,11 +281,12 @@ class CrashDecoder:
     def _take_stack_line(self, line: str) -> bool:
         """Keep a line of a stack; False: the stack has ended."""
         pattern = _STACK_LINE if self._in_stack else _STACK_LINE_8266
-        hit = pattern.match(line.strip())
+        line = line.strip()
+        hit = pattern.match(line)
         if hit is None:
             if self._in_8266_stack and not line.startswith("<<<"):
-                return re.match(r"\s*$|ctx: |sp: ", line) is not None
-            return not line.strip() and not self._stack
+                return re.match(r"$|ctx: |sp: ", line) is not None
+            return not line and not self._stack
         at = int(hit["at"], 16)
         for word in hit["words"].split():
             if len(self._stack) < MAX_STACK:

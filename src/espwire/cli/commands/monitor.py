@@ -253,7 +253,7 @@ def _find_port(context: Context) -> Port:
 
 
 def _open_console(context: Context, choices: MonitorChoices, symbols: SymbolSet | None) -> Console:
-    from espwire.cli.monitor_session import DumpSaver
+    from espwire.cli.monitor_session import NO_SYMBOLS, DumpSaver
     from espwire.monitor.console import FILE, TERMINAL, Console
     from espwire.monitor.text import Kind
 
@@ -268,6 +268,7 @@ def _open_console(context: Context, choices: MonitorChoices, symbols: SymbolSet 
         stamp=datetime.now if choices.timestamps else None,
         chip=load_chip_option(context),
         symbols=symbols,
+        no_symbols=NO_SYMBOLS,
         save_dump=DumpSaver(),
     )
 
