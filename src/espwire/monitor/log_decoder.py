@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from espwire.monitor.boot import REFUSAL_KEYS, RefusalWatcher
-from espwire.monitor.crash import KEYS, CrashDecoder, Symbols
+from espwire.monitor.crash import KEYS, CrashDecoder
+
+if TYPE_CHECKING:
+    from espwire.symbols.symbol_set import SymbolSet
 
 # a line without any of these has nothing to decode
 SEARCHED = tuple(key.encode() for key in (*KEYS, *REFUSAL_KEYS))
@@ -25,7 +29,7 @@ class LogDecoder:
     Parameters: see ``CrashDecoder``.
     """
 
-    def __init__(self, symbols: Symbols | None, *, no_symbols: str = "") -> None:
+    def __init__(self, symbols: SymbolSet | None, *, no_symbols: str = "") -> None:
         self._crash = CrashDecoder(symbols, no_symbols=no_symbols)
         self._refusals = RefusalWatcher()
         self._rest = b""

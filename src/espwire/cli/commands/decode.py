@@ -43,9 +43,11 @@ def decode(context: Context, /, log: str, elf: tuple[str, ...], output: str | No
 
     if context.json:
         raise UsageError("decode has no JSON output", hint="Leave out --json.")
-    if output is not None:
-        keep_inputs(output, [log, *elf])
     symbols, found = open_symbols(context, elf, ".")
+    if output is not None:
+        keep_inputs(
+            output, [log] if symbols is None else [log, *(file.path for file in symbols.files)]
+        )
     if found:
         context.output.error_line(found)
     decoder = LogDecoder(symbols, no_symbols=NO_SYMBOLS)
@@ -107,7 +109,7 @@ def _open_sink(name: str | None) -> Iterator[Callable[[bytes], Any]]:
 
     :raises FileError: it cannot be written
     """
-    from espwire.cli.commands.monitor import StandardScreen
+    from espwire.cli.monitor_session import StandardScreen
     from espwire.monitor.text import Tokenizer
 
     if name is not None:
