@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import click
 
 from espwire.cli.options import elf_option
 from espwire.cli.output import is_terminal
-from espwire.errors import UsageError
+from espwire.errors import FileError, UsageError
 from espwire.files import keep_inputs, naming_errors, open_output
 
 if TYPE_CHECKING:
@@ -92,8 +91,10 @@ def _open_log(name: str) -> Iterator[Callable[[int], bytes]]:
     with ExitStack() as stack:
         with naming_errors("read", name):
             file = None if name == "-" else stack.enter_context(open(name, "rb"))
-            if file is None and sys.stdin is None:
-                raise OSError(errno.EBADF, "standard input is closed")
+        if file is None and sys.stdin is None:
+            raise FileError(
+                "cannot read '-': standard input is closed", hint="Name a file.", code="file-read"
+            )
         descriptor = sys.stdin.fileno() if file is None else file.fileno()
 
         def read(size: int) -> bytes:
