@@ -8,6 +8,7 @@ from espwire.symbols.dwarf import (
     ABSTRACT_ORIGIN,
     CALL_FILE,
     CALL_LINE,
+    CHARACTERS,
     NAME,
     SPECIFICATION,
     Attributes,
@@ -107,6 +108,7 @@ class FunctionTable:
     def _inner(self, scope: str, tag: int, attributes: Attributes) -> str:
         unnamed = "(anonymous namespace)" if tag == NAMESPACE else "(unnamed class)"
         name = self._unit.text(attributes.get(NAME)) or unnamed
+        self._unit.effort.spend(len(scope) // CHARACTERS)
         return f"{scope}{name}::"
 
     def _add(self, offset: int, attributes: Attributes, scope: str, around: int, depth: int) -> int:

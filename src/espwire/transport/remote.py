@@ -42,7 +42,7 @@ def open_remote(url: str, baud: int, cancel: CancelToken) -> RemoteTransport:
     """
     host, port = parse_socket_url(url, "espwire")
     token = _find_token(url)
-    name = f"espwire://{urlsplit(url).netloc}"  # without the token
+    name = f"espwire://{urlsplit(url).netloc.rpartition('@')[2]}"  # without the token
     transport = RemoteTransport(TcpTransport(connect_socket(host, port, cancel), name, cancel))
     try:
         transport.log_in(token)
