@@ -198,8 +198,6 @@ def _unpack(path: Path, data: bytes, name: str) -> str:
     target = path.with_suffix("")
     try:
         content = read_archive(BytesIO(data))
-        if not content:
-            raise BadArchive("it contains no files")
     except BadArchive as error:
         raise DataError(
             f"{name} cannot be unpacked: {error}",
