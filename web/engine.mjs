@@ -1,4 +1,5 @@
 // The page's side of the worker: starts it, runs one job at a time, passes its requests to the serial port.
+import { reword } from "./wording.mjs";
 
 const PASSING = new Set(["Output", "Progress"]); // events that are only shown; a console can have any number of them
 
@@ -83,7 +84,7 @@ export class Engine extends EventTarget {
         reject(new Error(message.message));
         break;
       case "event":
-        this.#jobs.get(message.job)?.event(JSON.parse(message.line));
+        this.#jobs.get(message.job)?.event(reword(JSON.parse(message.line)));
         break;
       case "port": {
         const worker = this.#worker; // while the port works, another may replace it

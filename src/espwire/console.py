@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from espwire.errors import DeviceError
 from espwire.jobs.wait import WaitFor, wait_for_line
-from espwire.text import shorten
 
 if TYPE_CHECKING:
     from espwire.transport.base import Transport
@@ -37,6 +36,7 @@ class Console:
         :param fail: a line in which this is found ends the wait
         :raises DeviceError: codes ``no-line``, ``fail-line``
         """
+        __tracebackhide__ = True  # pytest shows the test's line, not this function
         wanted = re.compile(pattern)
         ends = re.compile(fail) if fail else None
         try:
@@ -45,13 +45,7 @@ class Console:
             )
         except DeviceError as error:
             self._received = b""
-            last = error.details.get("last_line") or error.details.get("line") or ""
-            hint = (
-                f"Its last line was: {shorten(str(last))}"
-                if last
-                else "It printed nothing: check the firmware and the baud rate of its output."
-            )
-            raise DeviceError(str(error), hint=hint, code=error.code, **error.details) from None
+            raise error.with_traceback(None) from None
         found = wanted.search(line)
         assert found is not None
         return found

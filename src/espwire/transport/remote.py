@@ -42,7 +42,7 @@ def open_remote(url: str, baud: int, cancel: CancelToken) -> RemoteTransport:
     """
     host, port = parse_socket_url(url, "espwire")
     token = _find_token(url)
-    name = f"espwire://{urlsplit(url).netloc}"  # without the token
+    name = f"espwire://{urlsplit(url).netloc.rpartition('@')[2]}"  # without the token
     transport = RemoteTransport(TcpTransport(connect_socket(host, port, cancel), name, cancel))
     try:
         transport.log_in(token)
@@ -101,6 +101,9 @@ class RemoteTransport(Rfc2217Transport):
             )
         if answer[1]:
             self._prove(token, answer[2:], nonce, wait)
+        elif token is not None:  # it may be another server
+            text = b"wrong-token\0the server requires no token, so it may not be the right server"
+            raise parse_refusal(text, self.info.name)
         identity = self._await_answer(telnet.IDENTITY, wait)
         self.info = parse_identity(identity or b"", self.info.name, round_trip)
 

@@ -8,7 +8,7 @@ import click
 
 from espwire.cli.commands.virtual import parse_endpoint
 from espwire.errors import UsageError
-from espwire.text import shorten
+from espwire.text import hide_token, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,12 @@ def serve_port(
     if token_file is not None and token_env is not None:
         raise UsageError(
             "--token-file and --token-env exclude each other", hint="Use only one of them."
+        )
+    if endpoint.isdecimal():
+        raise UsageError(
+            f"--listen {shorten(endpoint)}: the address is missing",
+            hint=f"Write for example --listen 127.0.0.1:{shorten(endpoint)}.",
+            code="bad-host",
         )
     host, first = _parse_listen(endpoint)
     if (reason := find_host_error(host)) is not None:
@@ -142,7 +148,7 @@ def _find_source(context: Context, name: str) -> PortSource:
     if isinstance(target, str) and target.lower().startswith("virtual:"):
         return PortSource(name, _open_live(target))
     if isinstance(target, str):
-        return PortSource(name, lambda baud: NamedPort(target).open(baud=baud))
+        return PortSource(hide_token(name), lambda baud: NamedPort(target).open(baud=baud))
     return PortSource(target.identity.path, _SystemOpener(target).open)
 
 
