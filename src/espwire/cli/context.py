@@ -25,6 +25,7 @@ from espwire.errors import (
     WrongChip,
 )
 from espwire.transport.base import CancelToken
+from espwire.transport.url import find_scheme
 
 if TYPE_CHECKING:
     from espwire.cli.config_files import Loaded
@@ -313,7 +314,7 @@ class Context:
         """
         from espwire.cli.ports import find_target
 
-        if (self.get("port") or "").lower().startswith("labgrid:"):
+        if find_scheme(self.get("port") or "") == "labgrid":
             return self._hold_place().url
         target = find_target(
             self.get("port"),
@@ -447,7 +448,7 @@ class Context:
         return self._connected is None and self.program.waits and fresh and not self._is_virtual()
 
     def _is_virtual(self) -> bool:
-        return (self.get("port") or "").lower().startswith("virtual:")
+        return find_scheme(self.get("port") or "") == "virtual"
 
     def _report_loss(self, error: ToolError) -> None:
         from espwire.events import Warned

@@ -88,10 +88,10 @@ def watch_port(
     from espwire.monitor.console import FILE, Console
     from espwire.monitor.loop import Monitor, MonitorOptions
     from espwire.transport.ports import NamedPort, Port
-    from espwire.transport.url import in_real_time
+    from espwire.transport.url import find_scheme, in_real_time
     from espwire.transport.webserial_port import WebSerialPort
 
-    virtual = port.startswith("virtual:")
+    virtual = find_scheme(port) == "virtual"
     source: Port = NamedPort(in_real_time(port)) if virtual else WebSerialPort(port)
     console = Console(PageScreen(browser), passes=FILE, chip=load_chip(chip) if chip else None)
     Monitor(
