@@ -180,17 +180,6 @@ def silent(event: Event) -> None:
     """The default report: ignore all events."""
 
 
-def with_percent(event: Event) -> Event:
-    """The event with a percentage. An event without one belongs to a job's only task."""
-    if isinstance(event, Progress) and event.percent is None:
-        return event.replace(
-            percent=round(100 * event.done / event.total, 1) if event.total else 100.0
-        )
-    if isinstance(event, Finished) and event.percent is None:
-        return event.replace(percent=100.0)
-    return event
-
-
 class Thinned:
     """Limits progress events to 20 per second of ``clock``; the first and the last of a task always pass.
 
@@ -230,7 +219,7 @@ class Reporter:
             self._start = now
         self._seq += 1
         self.sink(
-            with_percent(event).replace(
+            event.replace(
                 device=self.device,
                 seq=self._seq,
                 time=round(now - self._start, 6),
