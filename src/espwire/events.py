@@ -109,7 +109,7 @@ class PlanReady(Event):
 class Progress(Event):
     """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``) at flash ``address``.
 
-    Of the whole job with all its tasks: ``percent``, 0 to 100, which is 100 only when the last task has finished;
+    Of the whole operation with all its tasks: ``percent``, 0 to 100, which is 100 only when the last task has finished;
     ``job_done`` of ``job_total`` bytes that are transferred; ``rate`` of the transfers so far in bytes per second;
     ``seconds_left``, an estimate. None: not known.
     """
@@ -130,7 +130,7 @@ class Finished(Event):
     """A task succeeded. ``seconds`` are on the transport's clock; ``address`` is the start of its flash range.
 
     ``written``: how many of the ``size`` bytes had to be written, the others were in flash; None: all.
-    ``percent`` is the progress of the whole job with all its tasks, 0 to 100.
+    ``percent`` is the progress of the whole operation with all its tasks, 0 to 100.
     """
 
     task: str

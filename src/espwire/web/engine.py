@@ -15,9 +15,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espwire.cli.context import Context, Program
+from espwire.cli.context import Context
 from espwire.cli.main import main
 from espwire.cli.output import Output
+from espwire.cli.program import Program
 from espwire.errors import DataError, ToolError, UsageError
 from espwire.transport.webserial import BrowserCancel, find_browser
 
