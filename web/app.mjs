@@ -1,8 +1,8 @@
 // The page: its controls run command lines of espwire in the engine, and show the events.
 import { download, find, hex, make } from "./dom.mjs";
 import { Engine } from "./engine.mjs";
-import { describe, describeFigures, explainError } from "./events.mjs";
-import { describeArea, drawMap, listArea, nameArea } from "./flash-map.mjs";
+import { askForPort, describe, describeFigures, explainError } from "./events.mjs";
+import { drawMap, listArea, nameArea } from "./flash-map.mjs";
 import { runPlanned } from "./plan.mjs";
 import { SerialPorts, findObstacle } from "./serial.mjs";
 
@@ -21,6 +21,7 @@ function showMessage(kind, ...content) {
   const close = make("button", { class: "close", onclick: () => box.remove(), "aria-label": "Close this message" }, "✕");
   const box = make("div", { class: `message ${kind}` }, close, ...content);
   find("messages").append(box);
+  return box;
 }
 
 const showError = (error) => showMessage("error", ...explainError(error, links[error.code]));
@@ -77,8 +78,7 @@ async function perform(title, work, { consents = false } = {}) {
   try {
     const outcome = await running;
     for (const warning of outcome.all?.("Warned") ?? []) showMessage("warning", make("p", {}, warning.text));
-    const error = outcome.error;
-    if (error && !(consents && error.details?.consents?.length)) showError(error);
+    if (outcome.error && !(consents && outcome.needsConsent)) showError(outcome.error);
     return outcome;
   } finally {
     find("job").hidden = true;
@@ -100,7 +100,7 @@ function showDone(outcome) {
 
 async function planned(line, options) {
   const outcome = await runPlanned(runQuietly, line, options);
-  if (outcome?.error?.details?.consents?.length) showError(outcome.error);
+  if (outcome?.needsConsent) showError(outcome.error);
   showDone(outcome);
   return outcome;
 }
@@ -113,7 +113,7 @@ function showText(id, outcome) {
 
 // ---- the board ----
 
-async function useBoard(next) {
+function useBoard(next) {
   board = next;
   find("board").hidden = false;
   find("board-name").textContent = board.name;
@@ -150,9 +150,7 @@ find("connect").addEventListener("click", async () => {
 
 serial.addEventListener("away", ({ detail: { number } }) => {
   if (find("choose-again")) return;
-  const again = make("button", { class: "primary", onclick: () => choosePort(number).then(() => again.closest(".message")?.remove()) }, "Choose the port…");
-  again.id = "choose-again";
-  showMessage("warning", make("p", {}, "The board is disconnected, or its port has changed. Plug it in, then choose the port that has appeared."), make("p", {}, again));
+  const box = showMessage("warning", ...askForPort(() => choosePort(number).then(() => box.remove())));
 });
 
 find("disconnect").addEventListener("click", async () => {

@@ -64,7 +64,7 @@ export async function runPlanned(run, line, { title, action, danger = false, hom
     const consents = allow.flatMap((name) => ["--allow", name]);
     const outcome = await run([...line, ...consents, "--dry-run"], `${title}: planning`);
     const error = outcome.error;
-    if (error && error.code !== "cancelled" && error.details?.consents?.length) {
+    if (outcome.needsConsent) {
       const more = await askConsents(error, home);
       if (more === null) return null;
       allow.push(...more.filter((name) => !allow.includes(name)));

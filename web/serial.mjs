@@ -148,9 +148,6 @@ export class SerialPorts extends EventTarget {
 
   #disconnected(port) {
     if (this.#open?.port === port) this.#lose(this.#open, "the device was disconnected");
-    for (const [number, known] of this.#ports) {
-      if (known === port) this.dispatchEvent(new CustomEvent("gone", { detail: { number } }));
-    }
   }
 
   async #close() {

@@ -179,6 +179,10 @@ class LineGenerator:
         return ["burn-key", block, self._file(size), purpose.name]
 
     def burn_custom_mac(self) -> list[str]:
+        block = self.layout.field("CUSTOM_MAC").block
+        if block in self.used:
+            return []
+        self.used.add(block)
         mac = self.dice.randbytes(6)
         return ["burn-custom-mac", mac.hex(":").upper()]
 

@@ -226,7 +226,6 @@ entry 0x{address:08x}
         ("Soft WDT reset", "yield()"),
         ("wdt reset", "hardware watchdog"),
         ("***ERROR*** A stack overflow in task main has been detected.", "the stack of this task is too small"),
-        ("csum err:0x6f!=0xef", "the image in flash is damaged"),
         ("assert failed: app_main main.c:12 (n > 0)", "a condition that must hold did not"),
         ("Fatal exception 29(StoreProhibitedCause):", "wrote to an address that cannot be written"),
         ("Exception (9):", "not a multiple of the size"),
