@@ -156,24 +156,27 @@ class TransportPort(ServedPort):
 
     def set_format(self, option: int, value: int) -> int:
         """Set data bits, parity or stop bits, where the port can."""
-        if (controls := self._find_controls("line settings")) is None:
+        controls = self.transport
+        if not isinstance(controls, LineControls):
             return super().set_format(option, value)
         return self._ask(lambda: controls.set_format(option, value), value)
 
     def set_flow_control(self, value: int) -> int:
         """Set the flow control, where the port can."""
-        if value in (0, telnet.NO_FLOW_CONTROL) and not self._has_controls:
-            return telnet.NO_FLOW_CONTROL
-        if (controls := self._find_controls("flow control")) is None:
-            return telnet.NO_FLOW_CONTROL
-        return self._ask(lambda: controls.set_flow_control(value), value)
+        controls = self.transport
+        if isinstance(controls, LineControls):
+            return self._ask(lambda: controls.set_flow_control(value), value)
+        if value not in (telnet.FLOW_STATE, telnet.NO_FLOW_CONTROL):
+            self._note_missing("flow control")
+        return telnet.NO_FLOW_CONTROL
 
     def set_break(self, on: bool | None) -> bool:
         """Begin or end a break; a port that cannot is noted once."""
-        if on is not None and (controls := self._find_controls("break")) is not None:
+        controls = self.transport
+        if on is not None and isinstance(controls, LineControls):
             self._sends_break = bool(self._ask(lambda: controls.set_break(on=on), 0))
-            if on and not self._sends_break:
-                self._note_missing("break")
+        if on and not self._sends_break:
+            self._note_missing("break signals")
         return self._sends_break
 
     def read_modem_state(self) -> int:
@@ -232,7 +235,7 @@ class TransportPort(ServedPort):
         """Play this port's own sequence into the loader or the application."""
         info = self.info
         if not info.can_reset:
-            self._note_missing("reset")
+            self._note_missing("resets")
             return
         if found.into == "application":
             name, steps = find_hard_reset(info, self._settings.custom_hard_reset_sequence)
@@ -287,21 +290,10 @@ class TransportPort(ServedPort):
         self._note(f"{self.name}: {error}; waiting for it to come back")
         self.transport.close()
 
-    @property
-    def _has_controls(self) -> bool:
-        return isinstance(self.transport, LineControls)
-
-    def _find_controls(self, what: str) -> LineControls | None:
-        if isinstance(self.transport, LineControls):
-            return self.transport
-        if what != "line settings":  # bootloaders use 8N1, which is in use
-            self._note_missing(what)
-        return None
-
     def _note_missing(self, what: str) -> None:
         if what not in self._missing:
             self._missing.add(what)
-            self._note(f"{self.name}: this port supports no {what}; clients are told so")
+            self._note(f"{self.name}: this port does not support {what}")
 
     def _build_recogniser(self) -> ResetRecogniser:
         return ResetRecogniser(native_usb=is_usb_jtag(self.info))

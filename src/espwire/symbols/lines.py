@@ -93,19 +93,14 @@ class LineTable:
             self._read_old_files(data, at, name)
         return _Header(start, end, unit_length, line_base, line_range, opcode_base, lengths)
 
-    def _join(self, directory: str, name: str) -> str:
-        if name.startswith("/") or name[1:2] == ":" or not directory:
-            return name
-        return f"{directory}/{name}"
-
     def _read_old_files(self, data: bytes, at: int, name: str) -> None:
         folders = [self._directory]
         while True:
             folder, at = read_string(data, at)
             if not folder:
                 break
-            folders.append(self._join(self._directory, folder.decode("utf-8", "replace")))
-        self.files = [self._join(self._directory, name)]
+            folders.append(_join(self._directory, folder.decode("utf-8", "replace")))
+        self.files = [_join(self._directory, name)]
         while True:
             file, at = read_string(data, at)
             if not file:
@@ -114,14 +109,14 @@ class LineTable:
             _, at = read_uleb(data, at)
             _, at = read_uleb(data, at)
             parent = folders[index] if index < len(folders) else ""
-            self.files.append(self._join(parent, file.decode("utf-8", "replace")))
+            self.files.append(_join(parent, file.decode("utf-8", "replace")))
 
     def _read_files(self, data: bytes, at: int) -> None:
         folders, at = self._read_entries(data, at)
-        paths = [self._join(self._directory, name) for name, _ in folders]
+        paths = [_join(self._directory, name) for name, _ in folders]
         files, _ = self._read_entries(data, at)
         self.files = [
-            self._join(paths[index] if index < len(paths) else "", name) for name, index in files
+            _join(paths[index] if index < len(paths) else "", name) for name, index in files
         ]
 
     def _read_entries(self, data: bytes, at: int) -> tuple[list[tuple[str, int]], int]:
@@ -206,6 +201,12 @@ class LineTable:
                     address += value * step
                 elif opcode == SET_FILE:
                     file = value
+
+
+def _join(folder: str, name: str) -> str:
+    if name.startswith("/") or name[1:2] == ":" or not folder:
+        return name
+    return f"{folder}/{name}"
 
 
 class _Rows:
