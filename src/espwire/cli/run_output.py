@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from espwire._version import __version__
 from espwire.cli.output import Output, is_terminal
-from espwire.cli.ports import hide_token
 from espwire.cli.program import Program
 from espwire.cli.run_settings import RunSettings
+from espwire.text import hide_token
 
 if TYPE_CHECKING:
     from espwire.cli.render import Renderer

@@ -77,7 +77,7 @@ _REGISTER = re.compile(r"\b(?P<name>[A-Z][A-Z0-9/]{0,7}) *: 0x(?P<value>[0-9a-f]
 _DUMP_START = re.compile(r"Core +\d+ register dump:")
 _STACK_LINE = re.compile(r"(?P<at>[0-9a-f]{8}):(?P<words>(?: 0x[0-9a-f]{8}){1,8})\s*$")
 _STACK_LINE_8266 = re.compile(
-    r"(?P<at>[0-9a-f]{8}): +(?P<words>[0-9a-f]{8}(?: +[0-9a-f]{8}){0,3})\s*<?\s*$"
+    r"(?P<at>[0-9a-f]{8}): +(?P<words>[0-9a-f]{8}(?: +[0-9a-f]{8}){0,3})\s*(?:<\s*)?$"
 )
 # lines of ROMs and bootloaders; their addresses belong to other programs than the application
 _ROM = re.compile(

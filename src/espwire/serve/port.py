@@ -23,6 +23,7 @@ from espwire.device.reset_sequences import (
     play,
 )
 from espwire.errors import Cancelled, TransportError, TransportLost, UsageError
+from espwire.serve.problem_log import ProblemLog
 from espwire.serve.resets import Recognised, ResetRecogniser
 from espwire.settings import Settings
 from espwire.transport import telnet
@@ -59,6 +60,7 @@ class TransportPort(ServedPort):
         long_reset: bool = False,
     ) -> None:
         self.name, self._opener, self._settings, self._note = name, opener, settings, note
+        self._losses, self._loss_logged = ProblemLog(note), False
         self._long_reset = long_reset
         self.transport = opener(FIRST_BAUD)
         self.info = self.transport.info
@@ -220,7 +222,8 @@ class TransportPort(ServedPort):
             self.transport = self._opener(self.baud)
         except TransportError:
             return False
-        self._note(f"{self.name}: back after {now - self.lost_at:.1f} s")
+        if self._loss_logged:
+            self._note(f"{self.name}: back after {now - self.lost_at:.1f} s")
         self.info, self.lost_at = self.transport.info, None
         self._applied = (False, False)
         self._recogniser.native_usb = is_usb_jtag(self.info)
@@ -287,7 +290,8 @@ class TransportPort(ServedPort):
         self.lost_at = time.monotonic()
         self._try_at = self.lost_at + REOPEN_S
         self.due, self.dtr, self.rts = None, False, False
-        self._note(f"{self.name}: {error}; waiting for it to come back")
+        text = f"{self.name}: {error}; waiting for it to come back"
+        self._loss_logged = self._losses.log(self.name, error.code, text)
         self.transport.close()
 
     def _note_missing(self, what: str) -> None:

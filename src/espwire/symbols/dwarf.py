@@ -5,6 +5,7 @@ Source: the DWARF standard, versions 4 and 5 (tables of tags, attributes and for
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,7 +16,9 @@ WORD = struct.Struct("<I")
 HALF = struct.Struct("<H")
 ADDRESS_MASK = 0xFFFFFFFF
 LONGEST_NUMBER = 10  # bytes of a LEB128 number
-MAX_RANGES = 100_000  # of one entry
+MAX_SPECS = 64  # attributes of one entry
+MAX_EFFORT = 500_000  # see Effort
+CHARACTERS = 16  # of a name cost as much as one range
 
 # attributes
 NAME, STMT_LIST, LOW_PC, HIGH_PC, COMP_DIR = 0x03, 0x10, 0x11, 0x12, 0x1B
@@ -49,6 +52,24 @@ def damaged(reason: str) -> ElfError:
         hint="Build the program again.",
         code="elf-debug",
     )
+
+
+class Effort:
+    """What one step of reading may cost: abbreviations, ranges and names are counted together.
+
+    Entries can refer to the same bytes again and again. Without a limit, a small file could take hours and all memory.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_EFFORT
+
+    def spend(self, amount: int = 1) -> None:
+        """
+        :raises ElfError: it was too much
+        """
+        self._left -= amount
+        if self._left < 0:
+            raise damaged("it is too large, or refers to the same data again and again")
 
 
 class Spec(NamedTuple):
@@ -113,8 +134,8 @@ def read_string(data: bytes, at: int) -> tuple[bytes, int]:
 class Unit:
     """A compilation unit: where its entries are, and the attributes of its first one."""
 
-    def __init__(self, sections: dict[str, bytes], offset: int) -> None:
-        self.sections, self.offset = sections, offset
+    def __init__(self, sections: dict[str, bytes], offset: int, effort: Effort) -> None:
+        self.sections, self.offset, self.effort = sections, offset, effort
         data = sections.get("debug_info", b"")
         (length,) = WORD.unpack_from(data, offset)
         if length >= 0xFFFFFFF0:
@@ -143,6 +164,7 @@ class Unit:
         """The abbreviation with this code; the table is read as far as necessary."""
         known = self._abbreviations
         while code not in known:
+            self.effort.spend()
             found, shape, self._next_abbreviation = _read_abbreviation(
                 self.sections.get("debug_abbrev", b""), self._next_abbreviation
             )
@@ -231,7 +253,9 @@ class Unit:
             (what,) = WORD.unpack_from(self.sections.get("debug_str_offsets", b""), base + 4 * what)
         elif form not in (STRP, LINE_STRP):
             return ""
-        return read_string(self.sections.get(section, b""), what)[0].decode("utf-8", "replace")
+        found = read_string(self.sections.get(section, b""), what)[0].decode("utf-8", "replace")
+        self.effort.spend(len(found) // CHARACTERS)
+        return found
 
     def base(self, attribute: int, default: int) -> int:
         """An offset that the unit's first entry has, for forms that are indexes."""
@@ -288,8 +312,9 @@ class Unit:
 
     def _old_ranges(self, at: int, base: int) -> Iterator[tuple[int, int]]:
         data = self.sections.get("debug_ranges", b"")
-        for n in range(MAX_RANGES):
-            begin, end = struct.unpack_from("<2I", data, at + 8 * n)
+        for at_ in itertools.count(at, 8):
+            self.effort.spend()
+            begin, end = struct.unpack_from("<2I", data, at_)
             if begin == ADDRESS_MASK:
                 base = end
             elif not begin and not end:
@@ -299,7 +324,8 @@ class Unit:
 
     def _new_ranges(self, at: int, base: int) -> Iterator[tuple[int, int]]:
         data = self.sections.get("debug_rnglists", b"")
-        for _ in range(MAX_RANGES):
+        while True:
+            self.effort.spend()
             kind, at = data[at], at + 1
             if kind == 0:
                 return
@@ -343,6 +369,8 @@ def _read_abbreviation(data: bytes, at: int) -> tuple[int, Abbreviation | None, 
         if not name and not form:
             break
         specs.append(Spec(name, form, constant))
+        if len(specs) > MAX_SPECS:
+            raise damaged(f"an entry with more than {MAX_SPECS} attributes")
     steps: list[int] = []
     for _, form, _ in specs:
         if form not in SIZES:

@@ -338,6 +338,13 @@ def fuzz_text(seed: int, rounds: int, screen: object) -> int:
     return decoder.added
 
 
+def test_a_long_line_inside_a_stack_is_examined_in_one_pass() -> None:
+    """With a pattern that tries each space twice, this takes minutes."""
+    decoder = LogDecoder(None)
+    line = b"3ffffdc0: 00000000" + b" " * 60_000 + b"x\n"
+    assert decoder.feed(b">>>stack>>>\n" + line) == b">>>stack>>>\n" + line
+
+
 class NoScreen:
     def show(self, text: str) -> None:
         assert "\x07" not in text
