@@ -8,21 +8,18 @@ these are pure Python (`deflate` is not; zlib does its work). SHA256SUMS lists a
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import shutil
-import subprocess
-import sys
 import tomllib
-import zipfile
 from pathlib import Path
+
+import make_web
+from packing import EPOCH_S, build_package, install, pack_zip
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST, STAGE = ROOT / "dist", ROOT / "build/pyz"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of all files in the archive, so that equal input gives equal bytes
 SHEBANG = b"#!/usr/bin/env python3\n"
 COMPILED = ("deflate",)  # optional, and not for every platform
-NOT_NEEDED = ("bin", "__pycache__", "share", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 MAIN = '''"""Starts espwire from the archive."""
 
 import sys
@@ -39,10 +36,7 @@ def build_packages() -> None:
     """Wheels and source archives."""
     for folder in (ROOT, ROOT / "compat"):
         for kind in ("wheel", "sdist"):
-            code = f"import hatchling.build as b; b.build_{kind}({str(DIST)!r})"
-            subprocess.run(
-                [sys.executable, "-c", code], cwd=folder, check=True, stdout=subprocess.DEVNULL
-            )
+            build_package(folder, kind, DIST)
 
 
 def install_packages() -> None:
@@ -53,38 +47,23 @@ def install_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [name for name in project["dependencies"] if not name.startswith(COMPILED)]
     (wheel,) = DIST.glob("espwire-*.whl")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
-    into = ["--no-compile", "--target", str(STAGE)]
-    subprocess.run([*pip, "install", *into, *needed], check=True)
-    subprocess.run([*pip, "install", *into, "--no-deps", str(wheel)], check=True)
-    if compiled := [path.name for path in STAGE.rglob("*") if path.suffix in (".so", ".pyd")]:
-        sys.exit(f"not pure Python: {', '.join(compiled)}")
+    install(STAGE, *needed)
+    install(STAGE, "--no-deps", wheel)
 
 
-def build_archive() -> Path:
+def build_archive() -> None:
     """The archive that Python runs."""
     (STAGE / "__main__.py").write_text(MAIN, encoding="utf-8")
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in sorted(STAGE.rglob("*")):
-            inside = path.relative_to(STAGE)
-            if path.is_file() and not set(inside.parts) & set(NOT_NEEDED):
-                entry = zipfile.ZipInfo(inside.as_posix(), EPOCH)
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     file = DIST / "espwire.pyz"
-    file.write_bytes(SHEBANG + content.getvalue())
+    file.write_bytes(SHEBANG + pack_zip(STAGE))
     file.chmod(0o755)
-    return file
 
 
 def add_web_page() -> None:
     """The archive that `espwire web` serves."""
     if shutil.which("npm") is None:
-        print("there is no npm here: the web page is left out")
+        print("npm is missing: the web page is left out")
         return
-    import make_web
-
     make_web.main()
     shutil.copy(make_web.ARCHIVE, DIST)
 
@@ -104,7 +83,7 @@ def main() -> None:
     for folder in (DIST, STAGE):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    os.environ.setdefault("SOURCE_DATE_EPOCH", "315532800")
+    os.environ.setdefault("SOURCE_DATE_EPOCH", EPOCH_S)
     build_packages()
     install_packages()
     build_archive()

@@ -14,11 +14,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import zipfile
 from pathlib import Path
 
 from error_links import LINKS
-from make_dist import EPOCH, NOT_NEEDED
+from packing import EPOCH_S, build_package, install, list_files, pack_zip
 
 from espwire._version import __version__
 
@@ -63,16 +62,11 @@ def install_python() -> None:
     STAGE.mkdir(parents=True)
     wheels = ROOT / "build/web-wheel"
     shutil.rmtree(wheels, ignore_errors=True)
-    code = f"import hatchling.build as b; b.build_wheel({str(wheels)!r})"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
-    into = ["install", "--no-compile", "--no-deps", "--only-binary", ":all:", "--target", STAGE]
-    needed = ["--require-hashes", "-r", SOURCE / "requirements.txt"]
-    subprocess.run([*pip, *into, *needed], check=True, stderr=subprocess.DEVNULL)
+    build_package(ROOT, "wheel", wheels)
     (wheel,) = wheels.glob("espwire-*.whl")
-    subprocess.run([*pip, *into, wheel], check=True, stderr=subprocess.DEVNULL)
-    if compiled := [path.name for path in STAGE.rglob("*") if path.suffix in (".so", ".pyd")]:
-        sys.exit(f"not pure Python: {', '.join(compiled)}")
+    only = ["--no-deps", "--only-binary", ":all:"]
+    install(STAGE, *only, "--require-hashes", "-r", SOURCE / "requirements.txt")
+    install(STAGE, *only, wheel)
 
 
 def compile_python() -> None:
@@ -91,16 +85,6 @@ def drop_sources() -> None:
             path.unlink()
 
 
-def list_files(folder: Path) -> list[tuple[str, bytes]]:
-    """Names and contents of the files to pack, sorted."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.is_file() and not set(inside.parts) & set(NOT_NEEDED):
-            found.append((inside.as_posix(), path.read_bytes()))
-    return found
-
-
 def pack_python() -> None:
     """The Python packages, compressed as a whole by LZMA: two thirds of a zip archive."""
     content = io.BytesIO()
@@ -110,15 +94,6 @@ def pack_python() -> None:
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     (BUILT / "espwire.tar.xz").write_bytes(lzma.compress(content.getvalue(), preset=6))
-
-
-def pack_page() -> None:
-    """The archive of the release; equal files give equal bytes."""
-    with zipfile.ZipFile(ARCHIVE, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, data in list_files(BUILT):
-            entry = zipfile.ZipInfo(name, EPOCH)
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, data, zipfile.ZIP_DEFLATED)
 
 
 def copy_page() -> None:
@@ -142,14 +117,14 @@ def copy_page() -> None:
 
 def main() -> None:
     """Build the page and its archive; print their sizes."""
-    os.environ.setdefault("SOURCE_DATE_EPOCH", "315532800")
+    os.environ.setdefault("SOURCE_DATE_EPOCH", EPOCH_S)
     install_pyodide()
     install_python()
     compile_python()
     drop_sources()
     copy_page()
     pack_python()
-    pack_page()
+    ARCHIVE.write_bytes(pack_zip(BUILT))
     size = sum(path.stat().st_size for path in BUILT.rglob("*") if path.is_file())
     print(f"{size:,} bytes in {BUILT.relative_to(ROOT)}; {ARCHIVE.stat().st_size:,} in the archive")
 

@@ -1,4 +1,5 @@
 // The page's side of the worker: starts it, runs one job at a time, passes its requests to the serial port.
+import { reword } from "./wording.mjs";
 
 /** Of a command: `code` is the exit code; `result` and `error` are its last events of that kind. */
 export class Outcome {
@@ -10,6 +11,10 @@ export class Outcome {
   get error() {
     return this.events.findLast((event) => event.event === "Error");
   }
+  /** Whether it was refused by a safety check that the user can override. */
+  get needsConsent() {
+    return Boolean(this.error?.details?.consents?.length);
+  }
   all(kind) {
     return this.events.filter((event) => event.event === kind);
   }
@@ -19,7 +24,7 @@ export class Engine extends EventTarget {
   #worker;
   #jobs = new Map();
   #number = 0;
-  #ready;
+  ready; // resolves to the versions and times of the start
   suspends = true;
 
   /** @param ports answers the operations of a serial port; see serial.mjs */
@@ -34,17 +39,12 @@ export class Engine extends EventTarget {
   }
 
   #start() {
-    this.#ready = new Promise((resolve, reject) => {
+    this.ready = new Promise((resolve, reject) => {
       this.#worker = new Worker(new URL("./worker.mjs", import.meta.url), { type: "module" });
       this.#worker.onmessage = ({ data }) => this.#receive(data, resolve, reject);
       this.#worker.onerror = (event) => reject(new Error(event.message || "the worker did not start"));
     });
-    this.#ready.catch(() => {});
-  }
-
-  /** Resolves to the versions and times of the start. */
-  get ready() {
-    return this.#ready;
+    this.ready.catch(() => {});
   }
 
   get busy() {
@@ -61,7 +61,7 @@ export class Engine extends EventTarget {
         reject(new Error(message.message));
         break;
       case "event":
-        this.#jobs.get(message.job)?.event(JSON.parse(message.line));
+        this.#jobs.get(message.job)?.event(reword(JSON.parse(message.line)));
         break;
       case "port": {
         const reply = await this.ports.perform(message.operation, message.values);
@@ -118,17 +118,15 @@ export class Engine extends EventTarget {
   }
 
   /** The bytes of a file of the engine, which is removed. */
-  async load(path) {
-    const data = await this.#send({ kind: "load", path });
-    await this.#send({ kind: "remove", path });
-    return data;
+  load(path) {
+    return this.#send({ kind: "load", path });
   }
 
   type(text) {
     this.#worker.postMessage({ kind: "type", text });
   }
 
-  /** Stop the running job. A browser that cannot suspend Python starts the engine anew, and virtual chips are lost. */
+  /** Stop the running job. A browser that cannot suspend Python restarts the engine, and virtual chips are lost. */
   cancel() {
     if (this.suspends) {
       this.#worker.postMessage({ kind: "cancel" });

@@ -39,6 +39,12 @@ export function explainError(error, link) {
   ];
 }
 
+/** Elements that ask the user for the port of a board that is away; `choose` is called by the click. */
+export const askForPort = (choose) => [
+  make("p", {}, "The board is disconnected, or its port has changed. Plug it in, then choose the port that has appeared."),
+  make("p", {}, make("button", { type: "button", class: "primary", id: "choose-again", onclick: choose }, "Choose the port…")),
+];
+
 /** A section of the guide: of the documentation site if the page belongs to it, else of the text next to this file. */
 function guideAddress(link) {
   const site = document.querySelector('meta[name="guide"]')?.content;

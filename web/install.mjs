@@ -2,6 +2,7 @@
 // reads the manifests of ESP Web Tools. The engine is loaded when the button is used.
 import { make } from "./dom.mjs";
 import { Engine } from "./engine.mjs";
+import { askForPort } from "./events.mjs";
 import { Panel } from "./install-panel.mjs";
 import { Refusal, checkSites, findBuilds, listFamilies, loadManifest, loadParts } from "./manifest.mjs";
 import { ask, runPlanned } from "./plan.mjs";
@@ -75,15 +76,8 @@ function choosePort(number) {
 }
 
 serial.addEventListener("away", ({ detail: { number } }) => {
-  if (!panel || panel.awaitsPort) return;
-  const shown = panel;
-  shown.awaitsPort = true;
-  const done = () => {
-    shown.awaitsPort = false;
-    box.remove();
-  };
-  const again = make("button", { type: "button", class: "primary", onclick: () => choosePort(number).then(done, () => {}) }, "Choose the port…");
-  const box = shown.showMessage("warning", make("p", {}, "The board is disconnected, or its port has changed. Plug it in, then choose the port that has appeared."), make("p", {}, again));
+  if (!panel || panel.home.getElementById("choose-again")) return;
+  const box = panel.showMessage("warning", ...askForPort(() => choosePort(number).then(() => box.remove(), () => {})));
 });
 
 /** Ask which build to install and whether to erase the flash first: {build, erase}, or null if the user cancelled. */
@@ -114,7 +108,7 @@ class Installation {
     this.shown.signal.throwIfAborted();
     this.shown.step(title);
     const outcome = await engine.run([...this.#options, ...line]);
-    if (!outcome.error?.details?.consents?.length) this.#showEnd(outcome);
+    if (!outcome.needsConsent) this.#showEnd(outcome);
     return outcome;
   }
 
@@ -167,7 +161,7 @@ class Installation {
     const line = ["write-flash", ...(await this.#storeParts(choice.build)), ...(choice.erase ? ["--erase-all"] : [])];
     const outcome = await runPlanned((...values) => this.#run(...values), line, { title, action: "Install", danger: choice.erase, home: shown.home });
     for (const warning of outcome?.all("Warned") ?? []) shown.showMessage("warning", make("p", {}, warning.text));
-    if (outcome?.error?.details?.consents?.length) shown.showError(outcome.error);
+    if (outcome?.needsConsent) shown.showError(outcome.error);
     if (outcome?.result && !outcome.error) shown.showMessage("good", make("p", {}, `${manifest.title} is installed. `, outcome.result.text));
   }
 }

@@ -1,7 +1,7 @@
 // Manifests of ESP Web Tools: which files to write to which chip. Only fields that are used here are checked.
 
-const NATIVE_USB = new Set([0x0002, 0x0003, 0x1001, 0x1002, 0x1003]); // product ids of ESPRESSIF
 const ESPRESSIF = 0x303a;
+const NATIVE_USB = new Set([0x0002, 0x0009, 0x0012, 0x001f, 0x0020, 0x1001]); // its product ids; a test compares them with chips/
 const USED = new Set(["name", "version", "builds", "new_install_prompt_erase", "new_install_skip_erase"]);
 const LAST_ADDRESS = 0xffffffff;
 
@@ -91,7 +91,7 @@ export async function checkSites(manifest, signal) {
 
 /**
  * The builds for a chip. Builds for the kind of connection (serialType) win over builds without it.
- * @param port has the USB ids `vid` and `pid`, or null
+ * @param port has the USB ids `vid` and `pid`; null: not a USB device
  */
 export function findBuilds(manifest, chip, port) {
   const builds = manifest.builds.filter((build) => normalize(build.family) === normalize(chip));

@@ -10,6 +10,7 @@ export function findObstacle() {
   if (navigator.serial) {
     const policy = document.permissionsPolicy ?? document.featurePolicy;
     if (policy && !policy.allowsFeature("serial")) return 'This frame may not use serial ports. It needs allow="serial".';
+    if (!globalThis.WebAssembly?.Suspending) return "This browser is too old to use serial ports in this page. Use Chrome or Edge 137 or later, or a virtual chip.";
     return "";
   }
   if (/Android/.test(navigator.userAgent)) return "On Android, the browser does not reach USB serial bridges. Use a computer, or a virtual chip.";
@@ -148,9 +149,6 @@ export class SerialPorts extends EventTarget {
 
   #disconnected(port) {
     if (this.#open?.port === port) this.#lose(this.#open, "the device was disconnected");
-    for (const [number, known] of this.#ports) {
-      if (known === port) this.dispatchEvent(new CustomEvent("gone", { detail: { number } }));
-    }
   }
 
   async #close() {

@@ -98,8 +98,11 @@ const tasks = {
   store: ({ engine, pyodide }, { name, data, unpack }) =>
     engine.try_store(FILES, name, pyodide.toPy(data).tobytes(), unpack),
   clear: ({ engine }) => engine.clear(FILES),
-  load: ({ pyodide }, { path }) => pyodide.FS.readFile(path),
-  remove: ({ pyodide }, { path }) => pyodide.FS.analyzePath(path).exists && pyodide.FS.unlink(path),
+  load: ({ pyodide }, { path }) => {
+    const data = pyodide.FS.readFile(path);
+    pyodide.FS.unlink(path);
+    return data;
+  },
 };
 
 async function call(pyodide, work, values) {

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from espwire.errors import DeviceError
 from espwire.jobs.wait import WaitFor, wait_for_line
-from espwire.text import shorten
 
 if TYPE_CHECKING:
     from espwire.transport.base import Transport
@@ -43,15 +42,9 @@ class Console:
             line, self._received = wait_for_line(
                 self.transport, WaitFor(wanted, ends, timeout), self._received
             )
-        except DeviceError as error:
+        except DeviceError:
             self._received = b""
-            last = error.details.get("last_line") or error.details.get("line") or ""
-            hint = (
-                f"Its last line was: {shorten(str(last))}"
-                if last
-                else "It printed nothing: check the firmware and the baud rate of its output."
-            )
-            raise DeviceError(str(error), hint=hint, code=error.code, **error.details) from None
+            raise
         found = wanted.search(line)
         assert found is not None
         return found

@@ -104,3 +104,12 @@ def split_words(text: str) -> list[str]:
     if inside:
         words.append("".join(pieces))
     return words
+
+
+def hide_token(port: str) -> str:
+    """A port's name for output, without the token of an ``espwire://`` URL.
+
+    >>> hide_token("espwire://lab-pc:2217?token=0123456789abcdef")
+    'espwire://lab-pc:2217?token=***'
+    """
+    return re.sub(r"([?&]token=)[^&]*", r"\1***", port) if "token=" in port else port

@@ -29,7 +29,7 @@ FRAME = """<!doctype html><html lang="en"><title>Frame</title><iframe title="inn
 allow="serial 'none'"></iframe>"""
 SLOTS = PAGE.replace("></{name}>", "><b slot=unsupported>use another browser</b></{name}>")
 
-Files = dict[str, server.Read]
+Files = dict[str, bytes]
 
 
 def part(path: str, offset: int = 0x10000) -> dict[str, object]:
@@ -119,7 +119,7 @@ def flash(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(chromium: str, browser: Browser, flash: Path) -> Iterator[Host]:
-    files: Files = {f"espwire/{n}": read for n, read in server.find_files(BUILT).items()}
+    files: Files = {f"espwire/{n}": data for n, data in server.find_files(BUILT).items()}
     site = server.PageServer(files)
     bridge = Bridge("esp32c3", "--flash", str(flash), "--profile", "instant")
     policy = server.POLICY.replace(
@@ -145,7 +145,7 @@ def fill(files: Files, port: int) -> None:
     """The project's own pages, manifests and firmware."""
 
     def add(name: str, content: bytes) -> None:
-        files[name] = lambda: content
+        files[name] = content
 
     for name in ("espwire-install", "esp-web-install-button"):
         page = PAGE.format(name=name, manifest="both.json")

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from espwire.cli.context import Program
-
-EXIT_USAGE = 2
-
-
-def run(name: str = "espefuse.py") -> None:
-    """Run the command line of this process and exit."""
-    from espwire.cli.esptool.program import describe_version
-    from espwire.cli.main import print_at_once, start
-
-    def work() -> int:
-        if sys.argv[1:] in (["--version"], ["version"]) and print_at_once(describe_version()):
-            return 0
-        return main(sys.argv[1:], name)
-
-    start(work, interrupted=EXIT_USAGE)
 
 
 def main(arguments: Sequence[str], name: str = "espefuse.py") -> int:

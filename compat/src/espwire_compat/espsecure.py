@@ -5,7 +5,6 @@ Scripts and build systems search for some of espsecure's lines. ``RESULTS`` has 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,19 +26,6 @@ NAMES = {
     "ecdsa256": "ECDSA NIST256p",
     "ecdsa384": "ECDSA NIST384p",
 }
-
-
-def run(name: str = "espsecure.py") -> None:
-    """Run the command line of this process and exit."""
-    from espwire.cli.esptool.program import describe_version
-    from espwire.cli.main import print_at_once, start
-
-    def work() -> int:
-        if sys.argv[1:] in (["--version"], ["version"]) and print_at_once(describe_version()):
-            return 0
-        return main(sys.argv[1:], name)
-
-    start(work, interrupted=EXIT_USAGE)
 
 
 def main(arguments: Sequence[str], name: str = "espsecure.py") -> int:

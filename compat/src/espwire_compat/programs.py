@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 
 def esptool() -> None:
     """Run the program ``esptool``."""
@@ -31,23 +35,31 @@ def esp_rfc2217_server() -> None:
 
 def run(name: str) -> None:
     """Run the program called ``name``, with or without ``.py``, on the command line of this process; exits."""
+    from espwire.cli.esptool.program import EXIT_USAGE, describe_version
+    from espwire.cli.main import print_at_once, start
+
+    def work() -> int:
+        if sys.argv[1:] in (["--version"], ["version"]) and print_at_once(describe_version()):
+            return 0  # without click, for speed
+        return find_main(name)(sys.argv[1:], name)
+
     if name.removesuffix(".py") == "esptool":
-        from espwire.cli.esptool.program import run as run_esptool
-
         warn_of_other_module()
-        run_esptool(name)
-    elif name.removesuffix(".py") == "espefuse":
-        from espwire_compat.espefuse import run as run_espefuse
+    start(work, interrupted=EXIT_USAGE)
 
-        run_espefuse(name)
-    elif name.removesuffix(".py") == "espsecure":
-        from espwire_compat.espsecure import run as run_espsecure
 
-        run_espsecure(name)
-    else:
-        from espwire_compat.rfc2217_server import run as run_server
-
-        run_server(name)
+def find_main(name: str) -> Callable[[Sequence[str], str], int]:
+    """What runs a command line of the program called ``name`` and returns its exit code."""
+    match name.removesuffix(".py"):
+        case "esptool":
+            from espwire.cli.esptool.program import main
+        case "espefuse":
+            from espwire_compat.espefuse import main
+        case "espsecure":
+            from espwire_compat.espsecure import main
+        case _:
+            from espwire_compat.rfc2217_server import main
+    return main
 
 
 def warn_of_other_module() -> None:

@@ -5,7 +5,6 @@ It listens on all addresses of the computer, as that program does, and prints a 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 TYPE_CHECKING = False
@@ -17,22 +16,17 @@ EXIT_USAGE, EXIT_PORT = 2, 1
 LOCAL_PORT = 2217
 
 
-def run(name: str = "esp_rfc2217_server.py") -> None:
-    """Run the command line of this process and exit."""
-    from espwire.cli.main import start
-
-    start(lambda: main(sys.argv[1:], name), interrupted=EXIT_USAGE)
-
-
 def main(arguments: Sequence[str], name: str = "esp_rfc2217_server.py") -> int:
     """Run one command line; the exit code: 0, 1 or 2. Without arguments it prints help and fails."""
     import click
 
+    from espwire._version import __version__
     from espwire.cli import main as espwire
     from espwire.cli.context import Context
     from espwire.cli.output import Output
 
     @click.command(name, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.version_option(__version__, message="espwire %(version)s")
     @click.argument("serialport", metavar="SERIALPORT")
     @click.option(
         "-p",
@@ -50,11 +44,6 @@ def main(arguments: Sequence[str], name: str = "esp_rfc2217_server.py") -> int:
         line += ["serve-port", "--listen", f"0.0.0.0:{localport}"]
         return [*line, *["--long-reset"] * r0, "--", serialport]
 
-    if list(arguments) in (["version"], ["--version"]):
-        from espwire._version import __version__
-
-        print(f"espwire {__version__}")
-        return 0
     try:
         line = parse.main(list(arguments) or ["--help"], prog_name=name, standalone_mode=False)
     except click.ClickException as error:
@@ -62,7 +51,7 @@ def main(arguments: Sequence[str], name: str = "esp_rfc2217_server.py") -> int:
         out.error_line(f"error: {error.format_message()} [usage]")
         out.error_line(f"hint: Run {name} --help to see its options.")
         return EXIT_USAGE
-    if not isinstance(line, list):  # help
+    if not isinstance(line, list):  # help or version
         return 0 if arguments else EXIT_USAGE
     return espwire.main(line, Context(_build_program(name)))
 

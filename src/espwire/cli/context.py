@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
 from espwire.cli.output import Output, is_terminal
-from espwire.cli.ports import hide_token, plain_name, split_ports
+from espwire.cli.ports import plain_name, split_ports
 from espwire.errors import (
     ConnectError,
     DeviceError,
@@ -24,6 +24,7 @@ from espwire.errors import (
     TransportLost,
     WrongChip,
 )
+from espwire.text import hide_token
 from espwire.transport.base import CancelToken
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the monitor needs of the computer: ELF files and their cache, GDB, flashing again, files for core dumps."""
+"""What the monitor needs of the computer: terminal, ELF files and their cache, GDB, flashing again, files for core dumps."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
+from espwire.cli.output import GONE, Output, is_terminal, lost_output
 from espwire.errors import DataError, FileError, UsageError
 from espwire.files import write_file
 from espwire.symbols.cache import SymbolCache
 from espwire.symbols.symbol_set import SymbolSet
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
     from espwire.monitor.core_dump import CoreDump
 
+DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 GDBS = ("xtensa-esp-elf-gdb", "xtensa-esp32-elf-gdb", "riscv32-esp-elf-gdb", "gdb-multiarch", "gdb")
 RUN = "import sys; sys.path[:] = sys.argv.pop(1).split(chr(10)); from espwire.cli.main import run; run()"
 
@@ -54,25 +57,22 @@ def open_symbols(
     return symbols, f"addresses are resolved by {found[0]}{more}"
 
 
-class DumpSaver:
-    """Writes core dumps into the current folder."""
-
-    def __call__(self, dump: CoreDump) -> str:
-        """Write one under a new name; return a text for the user."""
-        if not dump.data:
-            return f"the core dump is empty: {dump.problem}"
-        name = f"coredump-{datetime.now():%Y%m%d-%H%M%S}.bin"
-        try:
-            if os.path.lexists(name):
-                name = f"coredump-{datetime.now():%Y%m%d-%H%M%S-%f}.bin"
-            write_file(name, dump.data)
-        except (FileError, UsageError) as error:
-            return f"the core dump is not saved: {error}"
-        state = f"incomplete: {dump.problem}" if dump.problem else "complete"
-        return (
-            f"core dump saved as {name}, {len(dump.data):,} bytes, {state}; "
-            f"`esp-coredump info_corefile -t raw -c {name} ELF` explains it"
-        )
+def save_dump(dump: CoreDump) -> str:
+    """Write a core dump into the current folder, under a new name; return a text for the user."""
+    if not dump.data:
+        return f"the core dump is empty: {dump.problem}"
+    name = f"coredump-{datetime.now():%Y%m%d-%H%M%S}.bin"
+    try:
+        if os.path.lexists(name):
+            name = f"coredump-{datetime.now():%Y%m%d-%H%M%S-%f}.bin"
+        write_file(name, dump.data)
+    except (FileError, UsageError) as error:
+        return f"the core dump is not saved: {error}"
+    state = f"incomplete: {dump.problem}" if dump.problem else "complete"
+    return (
+        f"core dump saved as {name}, {len(dump.data):,} bytes, {state}; "
+        f"`esp-coredump info_corefile -t raw -c {name} ELF` explains it"
+    )
 
 
 def find_gdb_target(port: str) -> str | None:
@@ -113,3 +113,50 @@ def _ignoring_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class StandardScreen:
+    """Prints the chip's output to standard output, and messages of the monitor to standard error.
+
+    A closed pipe ends the monitor without an error; a full disk is an error.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._messages = Output()
+        self.is_terminal = is_terminal(sys.stdout)
+        self._dims = is_terminal(sys.stderr) and not os.environ.get("NO_COLOR")
+
+    def show(self, text: str) -> None:
+        """Print the chip's text."""
+        self._print(sys.stdout, text)
+
+    def pass_on(self, data: bytes) -> None:
+        """Print the chip's bytes unchanged."""
+        self._print(getattr(sys.stdout, "buffer", None), data)
+
+    def note(self, text: str, *, mid_line: bool, urgent: bool) -> None:
+        """Print a message of the monitor, dim, on a line of its own."""
+        if self._quiet and not urgent:
+            return
+        if mid_line and self.is_terminal:
+            self.show("\n")
+        for line in text.splitlines():
+            shown = escape(line)
+            self._messages.error_line(
+                f"{DIM}--- {shown}{PLAIN}" if self._dims else f"--- {shown}", styled=True
+            )
+
+    def _print(self, stream: IO[Any] | None, text: str | bytes) -> None:
+        """:raises BrokenPipeError: the reader is gone
+        :raises FileError: standard output cannot be written
+        """
+        if stream is None:
+            return
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError as error:
+            if error.errno in GONE:
+                raise BrokenPipeError from error
+            raise lost_output(error) from error

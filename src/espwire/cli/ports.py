@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from espwire.errors import PortNotFound, UsageError
+from espwire.text import hide_token
 
 if TYPE_CHECKING:
     from espwire.cli.state import State
@@ -55,15 +56,6 @@ def split_ports(text: str) -> tuple[str, ...]:
         elif piece.strip():
             ports.append(piece.strip())
     return tuple(ports)
-
-
-def hide_token(port: str) -> str:
-    """A port's name for output, without the token of an ``espwire://`` URL.
-
-    >>> hide_token("espwire://lab-pc:2217?token=0123456789abcdef")
-    'espwire://lab-pc:2217?token=***'
-    """
-    return re.sub(r"([?&]token=)[^&]*", r"\1***", port) if "token=" in port else port
 
 
 def plain_name(port: str) -> str:

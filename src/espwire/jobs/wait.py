@@ -61,7 +61,7 @@ def wait_for_line(transport: Transport, wait: WaitFor, received: bytes = b"") ->
         f"the application printed no line with {shorten(wait.line.pattern)!r} within {wait.seconds:g} s",
         hint=f"Its last line was: {shorten(shown)}"
         if shown
-        else "It printed nothing: check the program, and the baud rate of the step run.",
+        else "It printed nothing: check the program, and the baud rate of its output.",
         code="no-line",
         last_line=shown,
     )
@@ -133,7 +133,7 @@ def _fits(line: str, wait: WaitFor) -> bool:
     if wait.fail is not None and _search(wait.fail, line):
         raise DeviceError(
             f"the application printed: {shorten(line)}",
-            hint="The job names this line as a failure: check the board.",
+            hint="This line was named as a failure: check the program and the board.",
             code="fail-line",
             line=line,
         )

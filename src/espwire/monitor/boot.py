@@ -1,21 +1,16 @@
-"""Explains the ROM's boot messages, and detects text received at a wrong baud rate."""
+"""Explains how a chip starts: the ROM's boot messages, and why a ROM or bootloader starts nothing."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.monitor.text import UNREADABLE, Kind, Token
 from espwire.protocol.boot_log import BootMessage, explain_strap, parse_boot, strap_pins
 
 KEPT_LINES = 8  # a boot message has fewer
 KEPT_CHARACTERS = 300  # of a line; a boot message has fewer
-NOISE_WINDOW = 96  # characters examined together
-# one unreadable character in so many is noise: at a wrong rate it is every second one
-NOISE_SHARE = 4
 _MODE_LINE = re.compile(r"\bboot(?: mode)?:")
 # lines of ROMs and of ESP-IDF's bootloader after which nothing starts, and what they mean
 _REFUSALS = (
@@ -51,10 +46,16 @@ _REFUSALS = (
         re.compile(r"image at 0x[0-9a-f]+ has invalid magic byte"),
         "no image is where the application belongs; with flash encryption, it must be encrypted",
     ),
+    (
+        re.compile(r"csum err:|[Cc]hecksum failed"),
+        "the image in flash is damaged, or read wrongly: write it again, with another flash mode",
+    ),
+    (
+        re.compile(r"No bootable app partitions"),
+        "there is no valid application in any partition: write the application",
+    ),
 )
-
-
-# literal text, of which each of these lines has some
+# literal text, of which each of these lines has some: searching for it is quick
 REFUSAL_KEYS = (
     "invalid header",
     "flash read err",
@@ -62,6 +63,9 @@ REFUSAL_KEYS = (
     "invalid magic",
     "signature verification",
     "security version",
+    "csum err",
+    "hecksum failed",
+    "No bootable",
 )
 
 
@@ -73,8 +77,9 @@ class RefusalWatcher:
 
     def feed(self, line: str) -> str | None:
         """Return an explanation of a line."""
-        found = (text for pattern, text in _REFUSALS if pattern.search(line))
-        text = next(found, None)
+        if not any(key in line for key in REFUSAL_KEYS):
+            return None
+        text = next((text for pattern, text in _REFUSALS if pattern.search(line)), None)
         if text is None or text == self._last:
             return None
         self._last = text
@@ -82,35 +87,25 @@ class RefusalWatcher:
 
 
 class BootWatcher:
-    """Explains a boot message once the line with the boot mode is complete, and why a chip refuses its firmware."""
+    """Explains a boot message of a ROM."""
 
     def __init__(self, chip: Chip | None = None) -> None:
         self._chip = chip
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self._line = ""
-        self._refusals = RefusalWatcher()
 
-    def feed(self, token: Token) -> str | None:
-        """Return an explanation if the token completes a boot message."""
-        if token.kind is Kind.TEXT:
-            self._line = (self._line + token.text)[:KEPT_CHARACTERS]
-        elif token.kind is Kind.NEWLINE or (token.kind is Kind.RETURN and self._line):
-            line, self._line = self._line, ""
-            self._lines.append(line)
-            if _MODE_LINE.search(line):
-                return self._explain()
-            return self._refusals.feed(line)
-        return None
-
-    def clear(self) -> None:
-        """Forget the text so far, after a lost connection."""
-        self._lines.clear()
-        self._line = ""
-
-    def _explain(self) -> str | None:
+    def feed(self, line: str) -> str | None:
+        """Return an explanation if the line, without its end, is the one with the boot mode."""
+        line = line[:KEPT_CHARACTERS]
+        self._lines.append(line)
+        if not _MODE_LINE.search(line):
+            return None
         message = parse_boot("\n".join(self._lines) + "\n")
         self._lines.clear()
         return None if message is None else explain_boot(message, self._chip)
+
+    def clear(self) -> None:
+        """Forget the lines so far, after a lost connection."""
+        self._lines.clear()
 
 
 def explain_boot(message: BootMessage, chip: Chip | None = None) -> str:
@@ -146,23 +141,3 @@ def explain_boot(message: BootMessage, chip: Chip | None = None) -> str:
     else:
         meaning = f"another boot mode, {explain_strap(chip, message.strap)}"
     return f"{value} means {meaning} ({reason})"
-
-
-class NoiseWatcher:
-    """Detects unreadable text. Reports it once, and again only after readable text."""
-
-    def __init__(self) -> None:
-        self._total = self._unreadable = 0
-        self._reported = False
-
-    def feed(self, tokens: Iterable[Token]) -> bool:
-        """Whether to report noise now."""
-        for token in tokens:
-            self._total += len(token.text)
-            self._unreadable += token.text.count(UNREADABLE)
-        if self._total < NOISE_WINDOW:
-            return False
-        noisy = self._unreadable * NOISE_SHARE > self._total
-        self._total = self._unreadable = 0
-        report, self._reported = noisy and not self._reported, noisy
-        return report

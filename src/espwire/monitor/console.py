@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from espwire.chips.model import Chip
-from espwire.monitor.boot import BootWatcher, NoiseWatcher
+from espwire.monitor.boot import BootWatcher, RefusalWatcher
 from espwire.monitor.core_dump import CoreDump, DumpCollector
-from espwire.monitor.crash import CrashDecoder, Symbols
+from espwire.monitor.crash import CrashDecoder
 from espwire.monitor.frames import STUB, DefmtFrames
 from espwire.monitor.lines import LineGate
 from espwire.monitor.log import LineLog
+from espwire.monitor.rate import NoiseWatcher
 from espwire.monitor.text import Kind, Token, Tokenizer
+
+if TYPE_CHECKING:
+    from espwire.symbols.symbol_set import SymbolSet
 
 TERMINAL = frozenset(Kind)  # kinds of tokens for a terminal
 LONGEST_LINE = 4096  # characters; a longer line is not decoded
@@ -57,7 +61,7 @@ class Console:
         stamp: Callable[[], datetime] | None = None,
         chip: Chip | None = None,
         baud: int | None = None,
-        symbols: Symbols | None = None,
+        symbols: SymbolSet | None = None,
         save_dump: Callable[[CoreDump], str] | None = None,
     ) -> None:
         self.screen, self.log, self.baud = screen, log, baud
@@ -66,7 +70,8 @@ class Console:
         self.stub_waits = False  # a GDB stub has stopped the program
         self._raw, self._passes, self._stamp = raw, passes, stamp
         self._tokenizer = Tokenizer()
-        self._boot, self._noise = BootWatcher(chip), NoiseWatcher()
+        self._boot, self._refusals = BootWatcher(chip), RefusalWatcher()
+        self._noise = NoiseWatcher()
         self._frames = DefmtFrames()
         self._crash, self._dump = CrashDecoder(symbols), DumpCollector()
         self._save_dump = save_dump
@@ -99,21 +104,13 @@ class Console:
             return
         if self._frames.holds:
             self._take(self._tokenizer.feed(self._frames.flush()))
-        if self.gate.holds and not self._raw:
-            shown: list[str] = []
-            for token in self.gate.flush():
-                self._render(token, shown)
-            self._flush(shown)
+        self._show_held()
 
     def cut(self) -> None:
         """End the output so far, after a lost connection."""
         held = self._frames.flush()
         self._take([*self._tokenizer.feed(held), *self._tokenizer.finish()])
-        if self.gate.holds:
-            shown: list[str] = []
-            for token in self.gate.flush():
-                self._render(token, shown)
-            self._flush(shown)
+        self._show_held()
         self._tokenizer = Tokenizer()
         self._boot.clear()
         self.gate.end_line()
@@ -181,21 +178,23 @@ class Console:
         if token.kind is Kind.TEXT:
             if len(self._line) < LONGEST_LINE:
                 self._line += token.text
-            self._boot.feed(token)
             return []
-        explanation = self._boot.feed(token)
-        notes = [] if explanation is None else [(explanation, False)]
-        if token.kind is not Kind.NEWLINE:
-            if token.kind is Kind.RETURN:
-                self._line = ""
-            return notes
+        if token.kind is not Kind.NEWLINE and not (token.kind is Kind.RETURN and self._line):
+            return []
         line, self._line = self._line, ""
+        notes: list[tuple[str, bool]] = []
+        if text := self._boot.feed(line):
+            notes.append((text, False))
+        if text := self._refusals.feed(line):
+            notes.append((text, True))
+        if token.kind is Kind.RETURN:
+            return notes
         if len(line) >= LONGEST_LINE:
             self._crash.clear()  # a part of it is missing
             return notes
         if self._dump.active or "CORE DUMP START" in line:
             return [*notes, *self._watch_dump(line)]
-        if not self._crash.is_dull(line):
+        if not self._crash.can_skip(line):
             notes += [(text, True) for text in self._crash.feed(line)]
         if "$T" in line or "gdb stub" in line:
             self._watch_stub(line, notes)
@@ -233,6 +232,14 @@ class Console:
         self._styled = self._styled or token.kind is Kind.STYLE
         self._fresh = token.kind in (Kind.NEWLINE, Kind.RETURN)
         self._mid_line = token.kind is not Kind.NEWLINE
+
+    def _show_held(self) -> None:
+        """Show the beginning of a line that waits for more."""
+        shown: list[str] = []
+        if self.gate.holds:
+            for token in self.gate.flush():
+                self._render(token, shown)
+        self._flush(shown)
 
     def _pass_on(self, data: bytes) -> None:
         if self.paused:

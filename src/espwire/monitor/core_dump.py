@@ -1,6 +1,7 @@
 """Collects a core dump that ESP-IDF prints as base64, and checks it.
 
-No timer ends a dump, and nothing of it is dropped: it ends at its last line, at a gap in the output, or with the monitor.
+No timer ends a dump, and nothing of it is dropped: it ends at its last line, when the chip is reset or begins another one,
+at a gap in the output, or with the monitor.
 Source: ESP-IDF's page "Core Dump"; the first word of a dump is its length, and its end is a CRC-32 or a SHA-256.
 """
 
@@ -15,6 +16,7 @@ from typing import NamedTuple
 LIMIT = 32 * 0x100000  # bytes
 _START = re.compile(r"=+ CORE DUMP START =+")
 _END = re.compile(r"=+ CORE DUMP END =+")
+_BOOT = re.compile(r"\s*(?:ESP-ROM:|ets \w{3} +\d|rst:0x)")  # the first lines of ROMs
 _DATA = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
@@ -39,12 +41,16 @@ class DumpCollector:
 
     def feed(self, line: str) -> CoreDump | None:
         """Take a line; return the dump at its end."""
+        if _START.search(line):
+            found = self.finish("another one begins before its end")
+            self._data, self._bad = bytearray(), 0
+            return found
         if self._data is None:
-            if _START.search(line):
-                self._data, self._bad = bytearray(), 0
             return None
         if _END.search(line):
             return self.finish("")
+        if _BOOT.match(line):
+            return self.finish("the chip was reset before its end")
         text = line.strip()
         if not text:
             return None

@@ -8,10 +8,10 @@ application's.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from espwire.symbols.symbol_file import Frame
+    from espwire.symbols.symbol_set import SymbolSet
 
 MAX_REGISTERS = 64
 MAX_STACK = 0x10000  # words
@@ -62,8 +62,6 @@ SIMPLE = (
     (r"[Ss]oft WDT reset", "the program did not return to the system for seconds: call yield() or delay() in long loops"),
     (r"\bwdt reset\b", "the hardware watchdog: the program hung, perhaps with interrupts disabled"),
     (r"stack overflow in task (?P<what>\S+) has been detected", "the stack of this task is too small"),
-    (r"csum err:|checksum failed|Checksum failed", "the image in flash is damaged, or read wrongly: write it again, with another flash mode"),
-    (r"No bootable app partitions", "there is no valid application in any partition: write the application"),
     (r"assert failed: ", "a condition that must hold did not"),
     (r"User exception \(panic/abort/assert\)", "the program ended itself"),
 )  # fmt: skip
@@ -79,7 +77,7 @@ _REGISTER = re.compile(r"\b(?P<name>[A-Z][A-Z0-9/]{0,7}) *: 0x(?P<value>[0-9a-f]
 _DUMP_START = re.compile(r"Core +\d+ register dump:")
 _STACK_LINE = re.compile(r"(?P<at>[0-9a-f]{8}):(?P<words>(?: 0x[0-9a-f]{8}){1,8})\s*$")
 _STACK_LINE_8266 = re.compile(
-    r"(?P<at>[0-9a-f]{8}): +(?P<words>[0-9a-f]{8}(?: +[0-9a-f]{8}){0,3})\s*<?\s*$"
+    r"(?P<at>[0-9a-f]{8}): +(?P<words>[0-9a-f]{8}(?: +[0-9a-f]{8}){0,3})\s*(?:<\s*)?$"
 )
 # lines of ROMs and bootloaders; their addresses belong to other programs than the application
 _ROM = re.compile(
@@ -89,7 +87,7 @@ _ROM = re.compile(
 # a line without any of these is not decoded: literal text, because searching for it is quick
 KEYS = (
     "0x4", "Brown", "watchdog got", "WDT reset", "wdt reset", "stack overflow in",
-    "csum err", "hecksum failed", "No bootable", "assert failed", "User exception", "Guru", "xception ", "SHA256",
+    "assert failed", "User exception", "Guru", "xception ", "SHA256",
     "register dump", "Stack memory", ">>>stack",
 )  # fmt: skip
 RISCV_NUMBERS = {
@@ -99,27 +97,8 @@ RISCV_NUMBERS = {
 }  # fmt: skip
 RETURNS = frozenset({"RA"})  # registers with an address after a call
 EMPTY_STACK = frozenset({0xA5A5A5A5, 0xFFFFFFFE, 0})
+MAX_MISMATCHES = 100  # remembered
 NULL_SIZE = 0x1000  # addresses up to here are a null pointer with an offset
-
-
-class Symbols(Protocol):
-    """What resolves addresses: ``symbols.symbol_set.SymbolSet``."""
-
-    def resolve(self, address: int) -> tuple[Frame, ...]:
-        """The places in the source, innermost first."""
-
-    def unwind(self, pc: int, registers: dict[int, int], read_word: ReadWord) -> list[int]:
-        """Return addresses on the stack, innermost first."""
-
-    def identify(self, sha256: str) -> str:
-        """Choose the file with this SHA-256; a text if there is none."""
-
-
-class ReadWord(Protocol):
-    """Reads a word of a stack that was printed."""
-
-    def __call__(self, address: int, /) -> int | None:
-        """The word; None: it was not printed."""
 
 
 class CrashDecoder:
@@ -128,9 +107,9 @@ class CrashDecoder:
     :param symbols: None: only explain
     """
 
-    def __init__(self, symbols: Symbols | None = None) -> None:
+    def __init__(self, symbols: SymbolSet | None = None) -> None:
         self._symbols = symbols
-        self._told: set[str] = set()
+        self._mismatches: set[str] = set()  # that were reported
         self._bad_access = False  # the last crash was an access to memory
         self.clear()
 
@@ -157,7 +136,7 @@ class CrashDecoder:
         self.clear()
         return found
 
-    def is_dull(self, line: str) -> bool:
+    def can_skip(self, line: str) -> bool:
         """Whether ``feed`` would do nothing with the line; much quicker."""
         return not self.busy and not any(key in line for key in KEYS)
 
@@ -167,20 +146,21 @@ class CrashDecoder:
         return self._in_stack or self._in_8266_stack or self._in_registers
 
     def _decode(self, line: str) -> list[str]:
-        if self.is_dull(line) or _ROM.match(line):
+        if self.can_skip(line) or _ROM.match(line):
             return self._explain(line)
         found = self._explain(line)
         self._note_dumps(line)
         hit = _SHA.search(line)
         if hit and self._symbols is not None:
-            found += self._once(self._symbols.identify(hit["sha"]))
+            found += self._report_mismatch(self._symbols.identify(hit["sha"]))
         return [*found, *self._resolve_line(line)]
 
-    def _once(self, text: str) -> list[str]:
-        if not text or text in self._told:
+    def _report_mismatch(self, text: str) -> list[str]:
+        """Each text once."""
+        if not text or text in self._mismatches:
             return []
-        if len(self._told) < 100:
-            self._told.add(text)
+        if len(self._mismatches) < MAX_MISMATCHES:
+            self._mismatches.add(text)
         return [text]
 
     def _explain(self, line: str) -> list[str]:

@@ -16,7 +16,7 @@ from espwire.monitor.text import Kind, Token
 LEVELS = "NEWIDV"  # none, error, warning, info, debug, verbose
 COLOURS = {"E": "\x1b[31m", "W": "\x1b[33m", "I": "\x1b[32m"}
 PLAIN = "\x1b[0m"
-LONGEST_HEAD = 100  # characters; a longer beginning is not that of a log line
+LONGEST_HEAD = 100  # characters, and tokens; a longer beginning is not that of a log line
 _HEAD = re.compile(
     r"(?P<level>[EWIDV]) (?:\((?P<time>[\d:.\- ]+)\) )?(?P<tag>[^\s:()\[\]]{1,60}): "
     r"|\[ *\d+\]\[(?P<arduino>[EWIDV])\]\[(?P<file>[^\]:]{1,60})(?::\d+)?\]"
@@ -144,7 +144,7 @@ class LineGate:
         self._dropped = self._coloured = False
 
     def _may_become_log(self) -> bool:
-        if self.muted:
+        if self.muted or len(self._head or ()) >= LONGEST_HEAD:
             return False
         if not self._text:
             return True  # colours only

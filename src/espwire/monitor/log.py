@@ -104,8 +104,10 @@ class LineLog:
 
     def _take_back(self) -> None:
         if self._size:
-            line = "".join(self._line)[:-1]
-            self._line, self._size = [line], len(line)
+            last = self._line.pop()
+            self._size -= 1
+            if len(last) > 1:
+                self._line.append(last[:-1])
 
     def _rest(self) -> bytes:
         return self._end_line() if self._size else b""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from espwire.monitor.boot import REFUSAL_KEYS, RefusalWatcher
-from espwire.monitor.crash import KEYS, CrashDecoder, Symbols
+from espwire.monitor.crash import KEYS, CrashDecoder
+
+if TYPE_CHECKING:
+    from espwire.symbols.symbol_set import SymbolSet
 
 # a line without any of these has nothing to decode
 SEARCHED = tuple(key.encode() for key in (*KEYS, *REFUSAL_KEYS))
@@ -20,7 +24,7 @@ class LogDecoder:
     Most chunks of a log have nothing to decode. A quick search for literal text finds those, and they are not split.
     """
 
-    def __init__(self, symbols: Symbols | None) -> None:
+    def __init__(self, symbols: SymbolSet | None) -> None:
         self._crash, self._refusals = CrashDecoder(symbols), RefusalWatcher()
         self._rest = b""
         self._in_long_line = False

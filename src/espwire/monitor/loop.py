@@ -88,7 +88,7 @@ class Monitor:
         self._release = release
         self._transport: Transport | None = None
         self._rates = RateFinder(self._options.baud) if self._options.find_rate else None
-        self._told_rate = 0
+        self._rate_note = ""
         self._first_filter = console.gate.filter
 
     def run(self) -> MonitorCommand:
@@ -167,7 +167,7 @@ class Monitor:
         rates, transport = self._rates, self._transport
         if rates is None or transport is None or not transport.info.can_change_baud:
             return
-        rate, failed = rates.feed(data), rates.failed
+        rate = rates.feed(data)
         while rate is not None:
             try:
                 transport.set_baud(rate)
@@ -177,16 +177,17 @@ class Monitor:
                 raise
             except TransportError:  # the adapter does not have this rate
                 rate = rates.reject()
-        if failed and self._told_rate >= 0:
-            self._told_rate = -1
-            self._note("unreadable at every common baud rate: give the right one with --baud")
-        if rates.confirmed and rates.confirmed != self._told_rate:
-            self._told_rate = rates.confirmed
-            boots = rates.confirmed == BOOT_RATE
-            self._note(
-                f"{rates.confirmed} baud"
-                + (" (an ESP8266 or ESP32-C2 with a 26 MHz crystal)" if boots else "")
-            )
+        if rates.failed:
+            text = "unreadable at every common baud rate: give the right one with --baud"
+        elif not rates.confirmed:
+            return
+        else:
+            text = f"{rates.confirmed} baud"
+            if rates.confirmed == BOOT_RATE:
+                text += " (an ESP8266 or ESP32-C2 with a 26 MHz crystal)"
+        if text != self._rate_note:
+            self._rate_note = text
+            self._note(text)
 
     def _wait_back(self, error: TransportLost) -> MonitorCommand | None:
         """Wait until the device is back (None), or a key ends the monitor."""

@@ -1,4 +1,4 @@
-"""Finds the baud rate of a chip from what it sends, and follows it when it changes.
+"""Wrong baud rates: notices one, finds the right one from what a chip sends, and follows it when it changes.
 
 An ESP8266, and an ESP32-C2 with a 26 MHz crystal, print their boot messages at 74880 baud, and most applications print
 at another rate. Text at a wrong rate is mostly bytes that are not text, so a few dozen of them are enough to try the
@@ -8,13 +8,16 @@ next rate: first those at which text was seen before.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterable
+
+from espwire.monitor.text import UNREADABLE, Token
 
 BOOT_RATE = 74880  # of ROMs that expect a crystal of 40 MHz and get 26 MHz
 RATES = (115200, BOOT_RATE, 921600, 460800, 230400, 57600, 38400, 9600, 19200, 1500000, 2000000)
 WINDOW = 24  # characters that are examined together
 CONFIRMED = 48  # readable characters after which a rate is right
-BAD_SHARE = 4  # one unreadable character in so many is a wrong rate
-UNREADABLE = "�"
+BAD_SHARE = 4  # one unreadable character in so many is too much; at a wrong rate it is every second
+NOISE_WINDOW = 96  # characters examined together where only a note is at stake
 
 
 class RateFinder:
@@ -85,3 +88,23 @@ class RateFinder:
     def _restart(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._total = self._bad = 0
+
+
+class NoiseWatcher:
+    """Detects unreadable text. Reports it once, and again only after readable text."""
+
+    def __init__(self) -> None:
+        self._total = self._unreadable = 0
+        self._reported = False
+
+    def feed(self, tokens: Iterable[Token]) -> bool:
+        """Whether to report noise now."""
+        for token in tokens:
+            self._total += len(token.text)
+            self._unreadable += token.text.count(UNREADABLE)
+        if self._total < NOISE_WINDOW:
+            return False
+        noisy = self._unreadable * BAD_SHARE > self._total
+        self._total = self._unreadable = 0
+        report, self._reported = noisy and not self._reported, noisy
+        return report

@@ -36,7 +36,7 @@ UNREADABLE = "�"
 _PASS = "\u00a0\u200d\t"  # not str.isprintable
 _TOKEN = re.compile(
     r"(?P<NEWLINE>\r*\n)|(?P<RETURN>\r+)|(?P<BACK>\x08)|(?P<STYLE>\x1b\[[0-9;:]{0,40}m)|(?P<MOVE>\x1b\[[0-9]{0,4}[CDK])"
-    r"|(?P<TEXT>[^\x00-\x08\x0a-\x1f\x7f]+)|(?P<other>.)",
+    r"|(?P<TEXT>[^\x00-\x08\x0a-\x1f\x7f]+)|(?P<other>[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]+|.)",
     re.DOTALL,
 )
 # the end of a chunk that the next chunk may continue

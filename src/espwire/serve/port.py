@@ -23,6 +23,7 @@ from espwire.device.reset_sequences import (
     play,
 )
 from espwire.errors import Cancelled, TransportError, TransportLost, UsageError
+from espwire.serve.problem_log import ProblemLog
 from espwire.serve.resets import Recognised, ResetRecogniser
 from espwire.settings import Settings
 from espwire.transport import telnet
@@ -59,6 +60,7 @@ class TransportPort(ServedPort):
         long_reset: bool = False,
     ) -> None:
         self.name, self._opener, self._settings, self._note = name, opener, settings, note
+        self._losses, self._loss_logged = ProblemLog(note), False
         self._long_reset = long_reset
         self.transport = opener(FIRST_BAUD)
         self.info = self.transport.info
@@ -156,24 +158,27 @@ class TransportPort(ServedPort):
 
     def set_format(self, option: int, value: int) -> int:
         """Set data bits, parity or stop bits, where the port can."""
-        if (controls := self._find_controls("line settings")) is None:
+        controls = self.transport
+        if not isinstance(controls, LineControls):
             return super().set_format(option, value)
         return self._ask(lambda: controls.set_format(option, value), value)
 
     def set_flow_control(self, value: int) -> int:
         """Set the flow control, where the port can."""
-        if value in (0, telnet.NO_FLOW_CONTROL) and not self._has_controls:
-            return telnet.NO_FLOW_CONTROL
-        if (controls := self._find_controls("flow control")) is None:
-            return telnet.NO_FLOW_CONTROL
-        return self._ask(lambda: controls.set_flow_control(value), value)
+        controls = self.transport
+        if isinstance(controls, LineControls):
+            return self._ask(lambda: controls.set_flow_control(value), value)
+        if value not in (telnet.FLOW_STATE, telnet.NO_FLOW_CONTROL):
+            self._note_missing("flow control")
+        return telnet.NO_FLOW_CONTROL
 
     def set_break(self, on: bool | None) -> bool:
         """Begin or end a break; a port that cannot is noted once."""
-        if on is not None and (controls := self._find_controls("break")) is not None:
+        controls = self.transport
+        if on is not None and isinstance(controls, LineControls):
             self._sends_break = bool(self._ask(lambda: controls.set_break(on=on), 0))
-            if on and not self._sends_break:
-                self._note_missing("break")
+        if on and not self._sends_break:
+            self._note_missing("break signals")
         return self._sends_break
 
     def read_modem_state(self) -> int:
@@ -217,7 +222,8 @@ class TransportPort(ServedPort):
             self.transport = self._opener(self.baud)
         except TransportError:
             return False
-        self._note(f"{self.name}: back after {now - self.lost_at:.1f} s")
+        if self._loss_logged:
+            self._note(f"{self.name}: back after {now - self.lost_at:.1f} s")
         self.info, self.lost_at = self.transport.info, None
         self._applied = (False, False)
         self._recogniser.native_usb = is_usb_jtag(self.info)
@@ -232,7 +238,7 @@ class TransportPort(ServedPort):
         """Play this port's own sequence into the loader or the application."""
         info = self.info
         if not info.can_reset:
-            self._note_missing("reset")
+            self._note_missing("resets")
             return
         if found.into == "application":
             name, steps = find_hard_reset(info, self._settings.custom_hard_reset_sequence)
@@ -284,24 +290,14 @@ class TransportPort(ServedPort):
         self.lost_at = time.monotonic()
         self._try_at = self.lost_at + REOPEN_S
         self.due, self.dtr, self.rts = None, False, False
-        self._note(f"{self.name}: {error}; waiting for it to come back")
+        text = f"{self.name}: {error}; waiting for it to come back"
+        self._loss_logged = self._losses.log(self.name, error.code, text)
         self.transport.close()
-
-    @property
-    def _has_controls(self) -> bool:
-        return isinstance(self.transport, LineControls)
-
-    def _find_controls(self, what: str) -> LineControls | None:
-        if isinstance(self.transport, LineControls):
-            return self.transport
-        if what != "line settings":  # bootloaders use 8N1, which is in use
-            self._note_missing(what)
-        return None
 
     def _note_missing(self, what: str) -> None:
         if what not in self._missing:
             self._missing.add(what)
-            self._note(f"{self.name}: this port supports no {what}; clients are told so")
+            self._note(f"{self.name}: this port does not support {what}")
 
     def _build_recogniser(self) -> ResetRecogniser:
         return ResetRecogniser(native_usb=is_usb_jtag(self.info))

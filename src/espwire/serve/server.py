@@ -8,6 +8,7 @@ clients and the time to greet. Each kind of error is logged once per address and
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
 import threading
@@ -20,6 +21,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from espwire.errors import Cancelled, UsageError
 from espwire.serve.client import Client, State
 from espwire.serve.port import TransportPort
+from espwire.serve.problem_log import ProblemLog
 from espwire.settings import Settings
 from espwire.transport import telnet
 from espwire.transport.base import CancelToken, Transport
@@ -34,8 +36,8 @@ IDLE_S = 0.1  # without a client
 MODEM_S = 0.1  # between two looks at the signals
 AWAY_S = 10.0  # a port may be away so long until its client is dismissed
 MOST_CLIENTS = 64  # that greet or leave, per port
-REPEAT_S = 60.0  # between two log lines about the same error of the same address
-MOST_PROBLEMS = 256  # that are remembered
+NO_ROOM = (errno.EMFILE, errno.ENFILE)  # no more files can be opened
+TURN_S = 0.1  # for requests of the holder, before others are looked after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,28 +77,6 @@ def parse_network(text: str) -> Network:
         ) from None
 
 
-class ProblemLog:
-    """Logs each kind of error once per address and ``REPEAT_S``, and counts the others. Remembers a limited number."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
-        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
-
-    def log(self, host: str, code: str, text: str) -> None:
-        """Log an error of a client."""
-        now, key = time.monotonic(), (host, code)
-        at, count = self._seen.pop(key, (float("-inf"), 0))
-        if now - at >= REPEAT_S:
-            more = f" ({count:,} more like it)" if count else ""
-            self._note(f"{text}{more}")
-            at, count = now, 0
-        else:
-            count += 1
-        self._seen[key] = (at, count)
-        if len(self._seen) > MOST_PROBLEMS:
-            del self._seen[next(iter(self._seen))]
-
-
 class PortServer:
     """Serves one port. ``holder``: the client that uses it."""
 
@@ -118,6 +98,7 @@ class PortServer:
         self.holder: Client | None = None
         self._others: list[Client] = []
         self._problems = ProblemLog(note)
+        self._selector = selectors.DefaultSelector()
         self._modem_at, self._modem = 0.0, 0
 
     def run(self, stop: CancelToken) -> None:
@@ -133,6 +114,7 @@ class PortServer:
                     client.close_socket()
             self.port.close()
             self._listener.close()
+            self._selector.close()
 
     def step(self) -> None:
         """Wait for the next event and handle everything that is due."""
@@ -153,28 +135,29 @@ class PortServer:
         seconds = IDLE_S if holder is None else POLL_S if number >= 0 else QUICK_S
         if holder is not None and (holder.events or port.pending):
             seconds = 0.0
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            for client in self._others:
-                selector.register(client, selectors.EVENT_READ)
-            if holder is not None:
-                events = selectors.EVENT_READ * holder.may_send
-                events |= selectors.EVENT_WRITE * bool(holder.unsent)
-                if events:
-                    selector.register(holder, events)
-                if number >= 0 and holder.may_receive:
-                    with contextlib.suppress(OSError, ValueError):
-                        selector.register(number, selectors.EVENT_READ)
-            return {
-                key.fileobj
-                for key, events in selector.select(seconds)
-                if events & selectors.EVENT_READ
-            }
+        selector = self._selector
+        selector.register(self._listener, selectors.EVENT_READ)
+        for client in self._others:
+            selector.register(client, selectors.EVENT_READ)
+        if holder is not None:
+            events = selectors.EVENT_READ * holder.may_send
+            events |= selectors.EVENT_WRITE * bool(holder.unsent)
+            if events:
+                selector.register(holder, events)
+            if number >= 0 and holder.may_receive:
+                with contextlib.suppress(OSError, ValueError):
+                    selector.register(number, selectors.EVENT_READ)
+        found = selector.select(seconds)
+        for key in list(selector.get_map().values()):
+            selector.unregister(key.fileobj)
+        return {key.fileobj for key, events in found if events & selectors.EVENT_READ}
 
     def _accept(self) -> None:
         try:
             connection, address = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                self._drop_oldest()
             return
         name = show_address(*address[:2])
         client = Client(connection, name, self.port, self._options.token)
@@ -185,7 +168,16 @@ class PortServer:
         elif self.holder is not None and self._options.token is None:
             self._refuse_busy(client, self.holder)
         if len(self._others) > MOST_CLIENTS:
-            self._others.pop(0).close_socket()
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Close the connection of the oldest client that was refused; without one, of the oldest that greets."""
+        if not self._others:
+            time.sleep(POLL_S)  # another port has all files that this process may open
+            return
+        oldest = min(self._others, key=lambda client: client.state is not State.LEAVING)
+        self._others.remove(oldest)
+        oldest.close_socket()
 
     def _refuse_busy(self, client: Client, holder: Client) -> None:
         text = f"{self.port.name} is in use by {holder.address} since {holder.since}"
@@ -241,8 +233,8 @@ class PortServer:
 
     def _carry_out(self, client: Client) -> None:
         """Carry out what the holder sent, in order; data waits until it is written."""
-        port = self.port
-        while client.events and not port.pending and not port.away:
+        port, end = self.port, time.monotonic() + TURN_S
+        while client.events and not port.pending and not port.away and time.monotonic() < end:
             event = client.events.pop(0)
             if isinstance(event, bytes):
                 port.settle(force=True)

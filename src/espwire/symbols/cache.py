@@ -70,14 +70,16 @@ class SymbolCache:
         if self._folder is None:
             return None
         kept = self._file(path)
-        if not kept.is_file():
-            return None
         try:
+            if not kept.is_file():
+                return None
             data = json.loads(read_file(kept, limit=LIMIT))
             if data["v"] != VERSION or data["path"] != os.path.abspath(path):
                 return None
             return _parse(data) if data["stamp"] == stamp else None
-        except (FileError, ValueError, TypeError, KeyError, RecursionError, AttributeError):
+        except (OSError, FileError, ArithmeticError, LookupError):
+            return None
+        except (ValueError, TypeError, RecursionError, AttributeError):
             return None
 
 

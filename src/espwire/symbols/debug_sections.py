@@ -17,7 +17,15 @@ EXECUTABLE, COMPRESSED = 4, 0x800  # section flags
 NOBITS = 8
 SYMTAB = 2
 FUNCTION, UNTYPED = 2, 0  # types of symbols
-UNPACKED_LIMIT = 512 * 0x100000  # bytes of one compressed section
+UNPACKED_LIMIT = 256 * 0x100000  # bytes of all compressed sections
+# what this package reads
+SECTIONS = frozenset(
+    f".debug_{name}"
+    for name in (
+        *("info", "abbrev", "line", "str", "line_str", "str_offsets"),
+        *("addr", "ranges", "rnglists", "frame"),
+    )
+)
 
 
 class SymbolTable(NamedTuple):
@@ -30,7 +38,7 @@ class SymbolTable(NamedTuple):
 
 
 class DebugFile(NamedTuple):
-    """``code``: address ranges of executable sections; ``debug``: contents of .debug_* sections by name."""
+    """``code``: address ranges of executable sections; ``debug``: contents of ``SECTIONS`` by name, without the dot."""
 
     code: tuple[tuple[int, int], ...]
     debug: dict[str, bytes]
@@ -62,6 +70,7 @@ def _read(data: bytes) -> DebugFile:
     code: list[tuple[int, int]] = []
     debug: dict[str, bytes] = {}
     symbols: SymbolTable | None = None
+    room = UNPACKED_LIMIT
     for row in rows:
         _, kind, flags, address, offset, length, link = row[:7]
         if flags & EXECUTABLE and length:
@@ -69,22 +78,24 @@ def _read(data: bytes) -> DebugFile:
         if kind == NOBITS:
             continue
         name = read_name(data, names + row[0])
-        if name.startswith(".debug_"):
-            debug[name[1:]] = _contents(data[offset : offset + length], flags)
+        if name in SECTIONS and name[1:] not in debug:
+            found = debug[name[1:]] = _contents(data[offset : offset + length], flags, room)
+            room -= len(found) if flags & COMPRESSED else 0
         elif kind == SYMTAB:
             executable = frozenset(n for n, other in enumerate(rows) if other[2] & EXECUTABLE)
             symbols = SymbolTable(offset, length, rows[link][4], executable)
     return DebugFile(tuple(sorted(code)), debug, symbols, int.from_bytes(data[18:20], "little"))
 
 
-def _contents(data: bytes, flags: int) -> bytes:
+def _contents(data: bytes, flags: int, room: int) -> bytes:
     """
+    :param room: the most bytes that it may have after unpacking
     :raises zlib.error, ValueError: it is compressed in another way
     """
     if not flags & COMPRESSED:
         return data
     kind, size = struct.unpack_from("<2I", data)
-    if kind != 1 or size > UNPACKED_LIMIT:
+    if kind != 1 or size > room:
         raise ValueError(f"a section compressed by method {kind}, {size:,} bytes")
     return zlib.decompressobj().decompress(data[12:], size)
 
@@ -100,7 +111,8 @@ def read_symbols(data: bytes, table: SymbolTable) -> list[tuple[int, int, int]]:
 
     Ordered by address. Names are not read: a file may have half a million labels.
     """
-    rows = data[table.offset : table.offset + table.length // 16 * 16]
+    rows = data[table.offset : table.offset + table.length]
+    rows = rows[: len(rows) // 16 * 16]
     code, strings = table.code, table.strings
     return sorted(
         (value, size, strings + name)

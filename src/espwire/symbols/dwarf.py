@@ -5,6 +5,7 @@ Source: the DWARF standard, versions 4 and 5 (tables of tags, attributes and for
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,67 +14,33 @@ from espwire.errors import ElfError
 
 WORD = struct.Struct("<I")
 HALF = struct.Struct("<H")
-LONG = struct.Struct("<Q")
 ADDRESS_MASK = 0xFFFFFFFF
 LONGEST_NUMBER = 10  # bytes of a LEB128 number
-MAX_RANGES = 100_000  # of one entry
+MAX_SPECS = 64  # attributes of one entry
+MAX_EFFORT = 500_000  # see Effort
+CHARACTERS = 16  # of a name cost as much as one range
 
 # attributes
-SIBLING, NAME, STMT_LIST, LOW_PC, HIGH_PC, LANGUAGE, COMP_DIR = 1, 3, 0x10, 0x11, 0x12, 0x13, 0x1B
-ABSTRACT_ORIGIN, DECLARATION, SPECIFICATION, RANGES = 0x31, 0x3C, 0x47, 0x55
-CALL_FILE, CALL_LINE, LINKAGE_NAME, STR_OFFSETS_BASE, ADDR_BASE, RNGLISTS_BASE = (
-    0x58,
-    0x59,
-    0x6E,
-    0x72,
-    0x73,
-    0x74,
-)
+NAME, STMT_LIST, LOW_PC, HIGH_PC, COMP_DIR = 0x03, 0x10, 0x11, 0x12, 0x1B
+ABSTRACT_ORIGIN, SPECIFICATION, RANGES, CALL_FILE, CALL_LINE = 0x31, 0x47, 0x55, 0x58, 0x59
+STR_OFFSETS_BASE, ADDR_BASE, RNGLISTS_BASE = 0x72, 0x73, 0x74
 # forms
-ADDR, BLOCK2, BLOCK4, DATA2, DATA4, DATA8, STRING, BLOCK, BLOCK1, DATA1, FLAG, SDATA, STRP = (
-    1,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
-    11,
-    12,
-    13,
-    14,
-)
-UDATA, REF_ADDR, REF1, REF2, REF4, REF8, REF_UDATA, INDIRECT, SEC_OFFSET, EXPRLOC = (
-    15,
-    16,
-    17,
-    18,
-    19,
-    20,
-    21,
-    22,
-    23,
-    24,
-)
-FLAG_PRESENT, STRX, ADDRX, REF_SUP4, STRP_SUP, DATA16, LINE_STRP, REF_SIG8 = (
-    25,
-    26,
-    27,
-    28,
-    29,
-    30,
-    31,
-    32,
-)
-IMPLICIT_CONST, LOCLISTX, RNGLISTX, STRX1, ADDRX1 = 33, 34, 35, 37, 41
+ADDR, BLOCK2, BLOCK4, DATA2, DATA4, DATA8, STRING = 0x01, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08
+BLOCK, BLOCK1, DATA1, FLAG, SDATA, STRP, UDATA = 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F
+REF_ADDR, REF1, REF2, REF4, REF8, REF_UDATA = 0x10, 0x11, 0x12, 0x13, 0x14, 0x15
+INDIRECT, SEC_OFFSET, EXPRLOC, FLAG_PRESENT, STRX, ADDRX = 0x16, 0x17, 0x18, 0x19, 0x1A, 0x1B
+REF_SUP4, STRP_SUP, DATA16, LINE_STRP, REF_SIG8 = 0x1C, 0x1D, 0x1E, 0x1F, 0x20
+IMPLICIT_CONST, LOCLISTX, RNGLISTX = 0x21, 0x22, 0x23
+STRX1, STRX2, STRX3, STRX4 = 0x25, 0x26, 0x27, 0x28
+ADDRX1, ADDRX2, ADDRX3, ADDRX4 = 0x29, 0x2A, 0x2B, 0x2C
 SIZES = {
     ADDR: 4, DATA2: 2, DATA4: 4, DATA8: 8, DATA1: 1, FLAG: 1, STRP: 4, REF_ADDR: 4, REF1: 1, REF2: 2,
     REF4: 4, REF8: 8, SEC_OFFSET: 4, FLAG_PRESENT: 0, REF_SUP4: 4, STRP_SUP: 4, DATA16: 16,
-    LINE_STRP: 4, REF_SIG8: 8, IMPLICIT_CONST: 0, STRX1: 1, 38: 2, 39: 3, 40: 4, ADDRX1: 1, 42: 2,
-    43: 3, 44: 4,
+    LINE_STRP: 4, REF_SIG8: 8, IMPLICIT_CONST: 0, STRX1: 1, STRX2: 2, STRX3: 3, STRX4: 4,
+    ADDRX1: 1, ADDRX2: 2, ADDRX3: 3, ADDRX4: 4,
 }  # fmt: skip
+INDEXED_STRINGS = frozenset({STRX, STRX1, STRX2, STRX3, STRX4})
+INDEXED_ADDRESSES = frozenset({ADDRX, ADDRX1, ADDRX2, ADDRX3, ADDRX4})
 NUMBERS = frozenset({SDATA, UDATA, REF_UDATA, STRX, ADDRX, LOCLISTX, RNGLISTX})
 UNIT_REFERENCES = frozenset({REF1, REF2, REF4, REF8, REF_UDATA})
 
@@ -85,6 +52,24 @@ def damaged(reason: str) -> ElfError:
         hint="Build the program again.",
         code="elf-debug",
     )
+
+
+class Effort:
+    """What one step of reading may cost: abbreviations, ranges and names are counted together.
+
+    Entries can refer to the same bytes again and again. Without a limit, a small file could take hours and all memory.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_EFFORT
+
+    def spend(self, amount: int = 1) -> None:
+        """
+        :raises ElfError: it was too much
+        """
+        self._left -= amount
+        if self._left < 0:
+            raise damaged("it is too large, or refers to the same data again and again")
 
 
 class Spec(NamedTuple):
@@ -149,8 +134,8 @@ def read_string(data: bytes, at: int) -> tuple[bytes, int]:
 class Unit:
     """A compilation unit: where its entries are, and the attributes of its first one."""
 
-    def __init__(self, sections: dict[str, bytes], offset: int) -> None:
-        self.sections, self.offset = sections, offset
+    def __init__(self, sections: dict[str, bytes], offset: int, effort: Effort) -> None:
+        self.sections, self.offset, self.effort = sections, offset, effort
         data = sections.get("debug_info", b"")
         (length,) = WORD.unpack_from(data, offset)
         if length >= 0xFFFFFFF0:
@@ -172,18 +157,14 @@ class Unit:
         self.data = data
         self._abbreviations: dict[int, Abbreviation] = {}
         self._next_abbreviation = self._abbreviations_at
-        self._bases: Attributes = {}
-        self.root = self._read_root()
-
-    def _read_root(self) -> Attributes:
         found = self.read_entry(self.first)
-        self._bases = {} if found is None else found[1]
-        return self._bases
+        self.root: Attributes = {} if found is None else found[1]
 
     def abbreviation(self, code: int) -> Abbreviation:
         """The abbreviation with this code; the table is read as far as necessary."""
         known = self._abbreviations
         while code not in known:
+            self.effort.spend()
             found, shape, self._next_abbreviation = _read_abbreviation(
                 self.sections.get("debug_abbrev", b""), self._next_abbreviation
             )
@@ -203,8 +184,8 @@ class Unit:
             if form == IMPLICIT_CONST:
                 attributes[name] = (DATA4, constant)
             else:
-                form_, value, at = self._value(form, at)
-                attributes[name] = (form_, value)
+                kind, value, at = self._value(form, at)
+                attributes[name] = (kind, value)
         return shape, attributes, at
 
     def skip(self, shape: Abbreviation, at: int) -> int:
@@ -267,16 +248,18 @@ class Unit:
         if isinstance(what, bytes):
             return what.decode("utf-8", "replace")
         section = "debug_line_str" if form == LINE_STRP else "debug_str"
-        if form in (STRX, STRX1, 38, 39, 40):
+        if form in INDEXED_STRINGS:
             base = self.base(STR_OFFSETS_BASE, 8)
             (what,) = WORD.unpack_from(self.sections.get("debug_str_offsets", b""), base + 4 * what)
         elif form not in (STRP, LINE_STRP):
             return ""
-        return read_string(self.sections.get(section, b""), what)[0].decode("utf-8", "replace")
+        found = read_string(self.sections.get(section, b""), what)[0].decode("utf-8", "replace")
+        self.effort.spend(len(found) // CHARACTERS)
+        return found
 
     def base(self, attribute: int, default: int) -> int:
         """An offset that the unit's first entry has, for forms that are indexes."""
-        value = self._bases.get(attribute, (0, default))[1]
+        value = self.root.get(attribute, (0, default))[1]
         return value if isinstance(value, int) else default
 
     def address(self, value: tuple[int, Value]) -> int:
@@ -284,7 +267,7 @@ class Unit:
         form, what = value
         if isinstance(what, bytes):
             raise damaged("an address that is a block")
-        if form in (ADDRX, ADDRX1, 42, 43, 44):
+        if form in INDEXED_ADDRESSES:
             return self._indexed_address(what)
         return what
 
@@ -317,20 +300,21 @@ class Unit:
         if low is None or high is None:
             return []
         begin = self.address(low)
-        is_address = high[0] in (ADDR, ADDRX, ADDRX1, 42, 43, 44)
+        is_address = high[0] == ADDR or high[0] in INDEXED_ADDRESSES
         end = self.address(high) if is_address else begin + self.address((DATA4, high[1]))
         return [(begin, end)]
 
     @property
     def base_address(self) -> int:
         """What the addresses in its lists of ranges are relative to."""
-        low = self._bases.get(LOW_PC)
+        low = self.root.get(LOW_PC)
         return 0 if low is None else self.address(low)
 
     def _old_ranges(self, at: int, base: int) -> Iterator[tuple[int, int]]:
         data = self.sections.get("debug_ranges", b"")
-        for n in range(MAX_RANGES):
-            begin, end = struct.unpack_from("<2I", data, at + 8 * n)
+        for at_ in itertools.count(at, 8):
+            self.effort.spend()
+            begin, end = struct.unpack_from("<2I", data, at_)
             if begin == ADDRESS_MASK:
                 base = end
             elif not begin and not end:
@@ -340,7 +324,8 @@ class Unit:
 
     def _new_ranges(self, at: int, base: int) -> Iterator[tuple[int, int]]:
         data = self.sections.get("debug_rnglists", b"")
-        for _ in range(MAX_RANGES):
+        while True:
+            self.effort.spend()
             kind, at = data[at], at + 1
             if kind == 0:
                 return
@@ -384,6 +369,8 @@ def _read_abbreviation(data: bytes, at: int) -> tuple[int, Abbreviation | None, 
         if not name and not form:
             break
         specs.append(Spec(name, form, constant))
+        if len(specs) > MAX_SPECS:
+            raise damaged(f"an entry with more than {MAX_SPECS} attributes")
     steps: list[int] = []
     for _, form, _ in specs:
         if form not in SIZES:

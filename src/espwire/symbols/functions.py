@@ -8,6 +8,7 @@ from espwire.symbols.dwarf import (
     ABSTRACT_ORIGIN,
     CALL_FILE,
     CALL_LINE,
+    CHARACTERS,
     NAME,
     SPECIFICATION,
     Attributes,
@@ -104,6 +105,7 @@ class FunctionTable:
 
     def _inner(self, scope: str, attributes: Attributes) -> str:
         name = self._unit.text(attributes.get(NAME)) or "(anonymous namespace)"
+        self._unit.effort.spend(len(scope) // CHARACTERS)
         return f"{scope}{name}::"
 
     def _add(self, offset: int, attributes: Attributes, scope: str, around: int, depth: int) -> int:

@@ -15,19 +15,24 @@ from typing import NamedTuple
 from espwire.errors import ElfError, FileError
 from espwire.files import naming_errors, read_file
 from espwire.symbols.debug_sections import DebugFile, read_debug_file, read_name, read_symbols
-from espwire.symbols.dwarf import COMP_DIR, NAME, STMT_LIST, Unit
+from espwire.symbols.dwarf import COMP_DIR, NAME, STMT_LIST, Effort, Unit
 from espwire.symbols.functions import Call, FunctionTable
 from espwire.symbols.lines import LineTable
 from espwire.symbols.unwind import CFA_REGISTER, find_entry, step_out
+from espwire.text import escape
 
 ELF_LIMIT = 1024 * 0x100000
 KEPT_UNITS = 64  # in memory at once
+KEPT_ADDRESSES = 20_000  # that were resolved
 MAX_FRAMES = 64  # of a stack
 LABELS = (".L", "$")  # of the compiler, inside of functions
 NEAR = 8  # entries of the index looked at before an address
-DAMAGED = (ElfError, struct.error, IndexError, KeyError, ValueError, OverflowError)
+DAMAGED = (ElfError, FileError, struct.error, IndexError, KeyError, ValueError, OverflowError)
 RISCV = 0xF3
 RETURN_ADDRESS, STACK_POINTER = 1, 2  # registers of RISC-V by their DWARF numbers
+
+
+Tables = tuple[FunctionTable, LineTable | None]
 
 
 class Frame(NamedTuple):
@@ -40,7 +45,7 @@ class Frame(NamedTuple):
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line or '?'}" if self.file else "??:0"
-        return f"{self.function or '??'} at {place}"
+        return escape(f"{self.function or '??'} at {place}")
 
 
 @dataclass
@@ -79,7 +84,7 @@ class SymbolFile:
         self.stamp = find_stamp(self.path)
         self.damage = ""  # why some addresses could not be resolved
         self.changed = index is None  # the index has something new
-        self._tables: OrderedDict[int, tuple[FunctionTable, LineTable | None]] = OrderedDict()
+        self._tables: OrderedDict[int, Tables | None] = OrderedDict()  # None: it is damaged
         self.index = index or self._build_index()
         self._lows = [low for low, _, _ in self.index.units]
 
@@ -105,8 +110,11 @@ class SymbolFile:
             return ()
         known = self.index.frames.get(address)
         if known is None:
-            known = self.index.frames[address] = self._resolve(address)
+            frames = self.index.frames
+            known = frames[address] = self._resolve(address)
             self.changed = True
+            if len(frames) > KEPT_ADDRESSES:
+                del frames[next(iter(frames))]
         return known
 
     def unwind(
@@ -161,10 +169,11 @@ class SymbolFile:
     def _build_index(self) -> Index:
         sections = self._file.debug
         units = []
+        effort = Effort()
         at, end = 0, len(sections.get("debug_info", b""))
         while at + 11 < end:
             try:
-                unit = Unit(sections, at)
+                unit = Unit(sections, at, effort)
                 for low, high in unit.ranges(unit.root):
                     if low and low < high and self._is_code(low):
                         units.append((low, high, at))
@@ -179,19 +188,16 @@ class SymbolFile:
         return any(low <= address < high for low, high in self._file.code)
 
     def _resolve(self, address: int) -> tuple[Frame, ...]:
+        found: tuple[Frame, ...] = ()
         try:
             found = self._find_frames(address)
+            if not found or not found[-1].function:
+                file, line = (found[-1].file, found[-1].line) if found else ("", 0)
+                name = self._find_symbol(address, inside=not file)
+                found = (Frame(name, file, line),) if name else found
         except DAMAGED as error:
             self.damage = str(error) or type(error).__name__
-            found = ()
-        except FileError as error:  # it was removed since
-            self.damage = str(error)
-            return ()
-        if found and found[-1].function:
-            return found
-        file, line = (found[-1].file, found[-1].line) if found else ("", 0)
-        name = self._find_symbol(address, inside=not file)
-        return (Frame(name, file, line),) if name else found
+        return found
 
     def _find_frames(self, address: int) -> tuple[Frame, ...]:
         """
@@ -201,7 +207,10 @@ class SymbolFile:
         for low, high, offset in reversed(self.index.units[max(0, at - NEAR) : at]):
             if not low <= address < high:
                 continue
-            functions, lines = self._load_unit(offset)
+            tables = self._load_unit(offset)
+            if tables is None:
+                continue
+            functions, lines = tables
             calls = functions.find(address)
             file, line = (lines and lines.find(address)) or ("", 0)
             found = []
@@ -211,21 +220,27 @@ class SymbolFile:
             return tuple(found)
         return ()
 
-    def _load_unit(self, offset: int) -> tuple[FunctionTable, LineTable | None]:
-        known = self._tables.get(offset)
-        if known is None:
-            unit = Unit(self._file.debug, offset)
+    def _load_unit(self, offset: int) -> Tables | None:
+        if offset in self._tables:
+            self._tables.move_to_end(offset)
+        else:
+            self._tables[offset] = self._read_unit(offset)
+            if len(self._tables) > KEPT_UNITS:
+                self._tables.popitem(last=False)
+        return self._tables[offset]
+
+    def _read_unit(self, offset: int) -> Tables | None:
+        try:
+            unit = Unit(self._file.debug, offset, Effort())
             lines = None
             at = unit.root.get(STMT_LIST, (0, b""))[1]
             if isinstance(at, int):
                 names = [unit.text(unit.root.get(name)) for name in (COMP_DIR, NAME)]
                 lines = LineTable(unit, at, *names)
-            known = self._tables[offset] = FunctionTable(unit), lines
-            if len(self._tables) > KEPT_UNITS:
-                self._tables.popitem(last=False)
-        else:
-            self._tables.move_to_end(offset)
-        return known
+            return FunctionTable(unit), lines
+        except DAMAGED as error:
+            self.damage = str(error) or type(error).__name__
+            return None
 
     @cached_property
     def _symbols(self) -> list[tuple[int, int, int]]:

@@ -10,6 +10,7 @@ from espwire.symbols.dwarf import WORD, damaged, read_sleb, read_string, read_ul
 
 CIE_ID = 0xFFFFFFFF
 MAX_INSTRUCTIONS = 10_000
+MAX_REMEMBERED = 100  # states
 CFA_REGISTER = -1  # key of the rule for the frame's address
 
 
@@ -112,6 +113,8 @@ class _Rules:
             self._at += int.from_bytes(code[at : at + size], "little") * self._entry.code_align
             return at + size
         if opcode == 0x0A:  # remember_state
+            if len(self._stack) == MAX_REMEMBERED:
+                raise damaged("call frame information is damaged")
             self._stack.append(dict(rules))
             return at
         if opcode == 0x0B:  # restore_state

@@ -85,7 +85,7 @@ def parse_refusal(value: bytes, name: str) -> TransportError:
     :param name: the port as the user named it
     """
     code, _, text = value.decode("utf-8", "replace").partition("\0")
-    message = f"{name}: {shorten(text.strip()) or 'the server refuses the connection'}"
+    message = f"{name}: {shorten(text.strip(), MOST_TEXT) or 'the server refuses the connection'}"
     match code:
         case "port-busy":
             return PortBusy(message, hint="Wait until the other client has finished, or close it.")

@@ -7,6 +7,7 @@ arrives, and a reset sequence is one message that the server plays with exact ti
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 from urllib.parse import parse_qsl, urlsplit
@@ -42,7 +43,7 @@ def open_remote(url: str, baud: int, cancel: CancelToken) -> RemoteTransport:
     """
     host, port = parse_socket_url(url, "espwire")
     token = _find_token(url)
-    name = f"espwire://{urlsplit(url).netloc}"  # without the token
+    name = f"espwire://{urlsplit(url).netloc.rpartition('@')[2]}"  # without the token
     transport = RemoteTransport(TcpTransport(connect_socket(host, port, cancel), name, cancel))
     try:
         transport.log_in(token)
@@ -102,7 +103,13 @@ class RemoteTransport(Rfc2217Transport):
         if answer[1]:
             self._prove(token, answer[2:], nonce, wait)
         identity = self._await_answer(telnet.IDENTITY, wait)
-        self.info = parse_identity(identity or b"", self.info.name, round_trip)
+        info = parse_identity(identity or b"", self.info.name, round_trip)
+        if token is not None and not answer[1]:
+            text = (
+                "the server does not require a token, so it has not proved that it is the right one"
+            )
+            info = dataclasses.replace(info, warning=text)
+        self.info = info
 
     def discard_input(self) -> None:
         """Discard received bytes, here, on the way and at the server, without waiting."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from espwire.errors import PortNotFound, TransportLost, UsageError
 from espwire.streams import wait_ready
-from espwire.text import shorten
+from espwire.text import hide_token, shorten
 from espwire.transport.base import CancelToken, TransportInfo
 
 CONNECT_TIMEOUT = 5.0
@@ -41,7 +41,7 @@ def parse_socket_url(url: str, scheme: str = "socket") -> tuple[str, int]:
         host, port, valid = None, None, False
     hint = f"Write for example {scheme}://127.0.0.1:5555."
     if not valid or not host or not port:
-        raise UsageError(f"{shorten(url)} is not {scheme}://host:port", hint=hint)
+        raise UsageError(f"{shorten(hide_token(url))} is not {scheme}://host:port", hint=hint)
     if (reason := find_host_error(host)) is not None:
         raise UsageError(
             f"{shorten(host)!r} is not a host name: {reason}", hint=hint, code="bad-host"

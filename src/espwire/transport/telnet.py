@@ -15,7 +15,7 @@ FLOW_STATE, NO_FLOW_CONTROL, XON_XOFF, HARDWARE = 0, 1, 2, 3
 BREAK_STATE, BREAK_ON, BREAK_OFF = 4, 5, 6
 DTR_STATE, DTR_ON, DTR_OFF, RTS_STATE, RTS_ON, RTS_OFF = 7, 8, 9, 10, 11, 12
 INBOUND_STATE, INBOUND_NONE, INBOUND_LAST = 13, 14, 19  # flow control of the other direction
-PURGE_RECEIVED, PURGE_SENT, PURGE_BOTH = 1, 2, 3
+PURGE_RECEIVED, PURGE_SENT = 1, 2
 # modem state: the signals; the same shifted by four is "has changed"
 CTS, DSR, RI, DCD = 0x10, 0x20, 0x40, 0x80
 SIGNALS = CTS | DSR | RI | DCD

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +18,14 @@ from espwire.cli.context import Context, Program
 from espwire.cli.main import main
 from espwire.cli.output import Output
 from espwire.errors import DataError, ToolError, UsageError
+from espwire.text import shorten
 from espwire.transport.webserial import BrowserCancel, find_browser
+from espwire.web.archive import BadArchive, read_archive
 
 if TYPE_CHECKING:
     from typing import TextIO
 
     from espwire.transport.webserial import Browser
-
-MOST_UNPACKED = 256 * 1024 * 1024  # bytes of all files in an archive
-MOST_FILES = 20_000
 
 
 class PageOutput(Output):
@@ -145,8 +143,7 @@ def store(folder: str, name: str, data: bytes, unpack: bool = True) -> str:
     path = _join(folder, name)
     if unpack and name.lower().endswith(".zip"):
         return _unpack(path, data, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    _write(path, data, name)
     return str(path)
 
 
@@ -173,42 +170,41 @@ def _join(folder: str, name: str) -> Path:
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", os.curdir)]
     if not parts or os.pardir in parts or any("\0" in part for part in parts):
-        raise UsageError(
-            f"{name!r} cannot be used as a file name",
-            hint="Rename the file, then drop it again.",
-            code="file-name",
-        )
+        raise _bad_name(name)
     return Path(folder, *parts)
+
+
+def _write(path: Path, data: bytes, name: str) -> None:
+    """
+    :raises UsageError: code ``file-name``: the name is too long, or that of a folder
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except (OSError, UnicodeError):
+        raise _bad_name(name) from None
+
+
+def _bad_name(name: str) -> UsageError:
+    return UsageError(
+        f"{shorten(name)!r} cannot be used as a file name",
+        hint="Rename the file, then drop it again.",
+        code="file-name",
+    )
 
 
 def _unpack(path: Path, data: bytes, name: str) -> str:
     """Unpack an archive into a folder of its name; the folder, or the only folder in it."""
     target = path.with_suffix("")
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if sum(entry.file_size for entry in entries) > MOST_UNPACKED or (
-                len(entries) > MOST_FILES
-            ):
-                raise _bad_archive(name, "it is too large")
-            for entry in entries:
-                inside = _join(str(target), entry.filename)
-                inside.parent.mkdir(parents=True, exist_ok=True)
-                inside.write_bytes(_read_entry(archive, entry))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise _bad_archive(name, str(error)) from None
+        content = read_archive(BytesIO(data))
+    except BadArchive as error:
+        raise DataError(
+            f"{name} cannot be unpacked: {error}",
+            hint="Unpack it on your computer, then drop the folder.",
+            code="archive",
+        ) from None
+    for inside, part in content.items():
+        _write(_join(str(target), inside), part, inside)
     found = sorted(target.iterdir()) if target.is_dir() else []
     return str(found[0] if len(found) == 1 and found[0].is_dir() else target)
-
-
-def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    with archive.open(entry) as file:  # its stated size may be wrong: never read more
-        return file.read(entry.file_size)
-
-
-def _bad_archive(name: str, reason: str) -> DataError:
-    return DataError(
-        f"{name} cannot be unpacked: {reason}",
-        hint="Unpack it on your computer, then drop the folder.",
-        code="archive",
-    )

@@ -1,4 +1,4 @@
-"""Serves the files of the web page on this computer. Reads the page's folder or archive, writes nothing.
+"""Serves the files of the web page on this computer. Reads the page's folder or archive once, writes nothing.
 
 Only names that are in the folder or archive are served, so a path cannot lead out of it. A request whose ``Host`` is not
 this server's address is refused: a foreign site whose name points to this computer gets nothing.
@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import zipfile
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from espwire._version import __version__
 from espwire.errors import DataError, FileError, TransportError
+from espwire.web.archive import BadArchive, read_archive
 
 HOST = "127.0.0.1"
 NAMES = ("127.0.0.1", "localhost")  # in a Host header
+DEFAULT_PORT = 80  # of http addresses
 INDEX = "index.html"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -54,32 +58,30 @@ HEADERS = {
     "Cache-Control": "no-cache",  # the browser checks that its copy is the newest
 }
 
-Read = Callable[[], bytes]
 
-
-def find_files(source: Path) -> dict[str, Read]:
-    """The page's files by their names: of a folder, or of an archive, which stays open.
+def find_files(source: Path) -> dict[str, bytes]:
+    """The page's files by their names: of a folder, or of an archive.
 
     :raises FileError: it cannot be read
     :raises DataError: code ``web-page``: it is not the page of espwire
     """
-    files: dict[str, Read] = {}
+    files: dict[str, bytes] = {}
+    reason = "does not contain the web page"
     try:
         if source.is_dir():
             for path in source.rglob("*"):
                 if path.is_file() and not path.is_symlink():
-                    files[path.relative_to(source).as_posix()] = path.read_bytes
+                    files[path.relative_to(source).as_posix()] = path.read_bytes()
         else:
-            archive = zipfile.ZipFile(source)
-            for name in archive.namelist():
-                files[name] = lambda name=name: archive.read(name)  # type: ignore[misc]
+            with source.open("rb") as file:
+                files = read_archive(file)
     except OSError as error:
         raise FileError(f"cannot read {source}: {error.strerror or error}") from None
-    except zipfile.BadZipFile:
-        files = {}
+    except BadArchive as error:
+        reason = f"cannot be unpacked: {error}"
     if INDEX not in files:
         raise DataError(
-            f"{source} does not contain the web page",
+            f"{source} {reason}",
             hint=f"Use espwire-web-{__version__}.zip of the release.",
             code="web-page",
         )
@@ -94,8 +96,13 @@ class PageServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = (
+        128  # connections that wait to be accepted; a browser opens several at once
+    )
+    allow_reuse_address = os.name == "posix"  # on Windows, two programs could then use one port
+    allow_reuse_port = False
 
-    def __init__(self, files: Mapping[str, Read], port: int = 0) -> None:
+    def __init__(self, files: Mapping[str, bytes], port: int = 0) -> None:
         self.files = files
         self._packed: dict[str, tuple[bytes, bool, str]] = {}
         try:
@@ -107,18 +114,25 @@ class PageServer(ThreadingHTTPServer):
                 code="http-port",
             ) from None
         self.hosts = {f"{name}:{self.server_port}" for name in NAMES}
+        if self.server_port == DEFAULT_PORT:  # which browsers leave out
+            self.hosts.update(NAMES)
 
     @property
     def address(self) -> str:
         """The page's address."""
         return f"http://{HOST}:{self.server_port}/"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that the browser has closed is not an error."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
     def find(self, name: str) -> tuple[bytes, bool, str] | None:
         """The file to send, whether it is gzip-compressed, and its entity tag; None: it does not exist."""
         if name not in self.files:
             return None
         if name not in self._packed:
-            data = self.files[name]()
+            data = self.files[name]
             tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
             if name.endswith(PACKED):
                 self._packed[name] = data, False, tag
@@ -143,7 +157,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host", "") not in self.server.hosts:
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
             return
-        name = unquote(urlsplit(self.path).path).removeprefix("/") or INDEX
+        try:
+            name = unquote(urlsplit(self.path).path).removeprefix("/") or INDEX
+        except ValueError:
+            self._refuse(HTTPStatus.BAD_REQUEST)
+            return
         found = self.server.find(name)
         if found is None:
             self._refuse(HTTPStatus.NOT_FOUND)
@@ -171,11 +189,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("ETag", tag)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Of a request that http.server refuses: no text, the same headers, and the connection ends."""
+        self.close_connection = True
+        self._refuse(HTTPStatus(code))
+
     def _refuse(self, status: HTTPStatus) -> None:
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)
         self.send_header("Content-Length", "0")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:

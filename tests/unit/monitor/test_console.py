@@ -1,4 +1,4 @@
-"""What the screen is told: text, explanations of boot messages, times, and noise that is another baud rate."""
+"""What the screen shows: text, explanations of boot messages, times, and noise that is another baud rate."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_brown_out_is_named_for_what_it_is(screen: Any) -> None:
     assert screen.notes[0].endswith("(brown-out: the supply voltage is too low)")
 
 
-def test_without_a_banner_nobody_knows_the_pins(screen: Any) -> None:
+def test_without_a_banner_the_pins_are_not_named(screen: Any) -> None:
     Console(screen).feed(
         b"rst:0x1 (POWERON),boot:0x4 (DOWNLOAD(USB/UART0/1))\r\nboot: something else\n"
     )
@@ -70,7 +70,7 @@ def test_without_a_banner_nobody_knows_the_pins(screen: Any) -> None:
     ]
 
 
-def test_noise_is_told_once_and_names_the_old_rate(screen: Any) -> None:
+def test_noise_is_reported_once_and_names_the_old_rate(screen: Any) -> None:
     console = Console(screen, baud=115200)
     noise = random.Random(1).randbytes(2000)
     console.feed(noise)
@@ -133,9 +133,14 @@ def test_refused_firmware_is_explained_once(screen: Any) -> None:
         (b"secure boot check fail", "secure boot version 1"),
         (b"E (60) flash_parts: partition 0 invalid magic number 0x94f6", "the partition table is"),
         (b"E (88) esp_image: image at 0x10000 has invalid magic byte", "no image is where the app"),
+        (b"csum err:0x6f!=0xef", "the image in flash is damaged"),
+        (
+            b"E (90) boot: No bootable app partitions in the partition table",
+            "there is no valid app",
+        ),
     ],
 )
 def test_why_a_chip_does_not_start_is_explained(screen: Any, line: bytes, start: str) -> None:
     Console(screen).feed(line + b"\r\n")
-    assert len(screen.notes) == 1
-    assert screen.notes[0].startswith(start)
+    (note,) = screen.urgent
+    assert note.startswith(start)

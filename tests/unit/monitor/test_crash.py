@@ -226,7 +226,6 @@ entry 0x{address:08x}
         ("Soft WDT reset", "yield()"),
         ("wdt reset", "hardware watchdog"),
         ("***ERROR*** A stack overflow in task main has been detected.", "the stack of this task is too small"),
-        ("csum err:0x6f!=0xef", "the image in flash is damaged"),
         ("assert failed: app_main main.c:12 (n > 0)", "a condition that must hold did not"),
         ("Fatal exception 29(StoreProhibitedCause):", "wrote to an address that cannot be written"),
         ("Exception (9):", "not a multiple of the size"),
@@ -337,6 +336,13 @@ def fuzz_text(seed: int, rounds: int, screen: object) -> int:
         assert out.count(b"\n--- ") <= decoder.added
     decoder.finish()
     return decoder.added
+
+
+def test_a_long_line_inside_a_stack_is_examined_in_one_pass() -> None:
+    """With a pattern that tries each space twice, this takes minutes."""
+    decoder = LogDecoder(None)
+    line = b"3ffffdc0: 00000000" + b" " * 60_000 + b"x\n"
+    assert decoder.feed(b">>>stack>>>\n" + line) == b">>>stack>>>\n" + line
 
 
 class NoScreen:

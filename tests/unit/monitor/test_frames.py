@@ -80,6 +80,23 @@ def test_a_dump_that_is_cut_is_saved_with_the_reason(screen: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "problem", "shown"),
+    [
+        (b"ESP-ROM:esp32c3-api1-20210207\r\n", "the chip was reset before its end", True),
+        (b"ets Jul 29 2019 12:21:46\r\n", "the chip was reset before its end", True),
+        (b"=== CORE DUMP START ===\r\n", "another one begins before its end", False),
+    ],
+)
+def test_a_reset_ends_a_dump(screen: Any, text: bytes, problem: str, shown: bool) -> None:
+    saver, dump = Saver(), make_dump()
+    console = Console(screen, save_dump=saver)
+    lines = print_dump(dump).splitlines(keepends=True)
+    console.feed(b"".join(lines[:9]) + text + b"what comes after it\r\n")
+    assert [found.problem for found in saver.dumps] == [problem]
+    assert ("what comes after it" in screen.text) == shown
+
+
+@pytest.mark.parametrize(
     ("damage", "problem"),
     [
         (lambda text: text.replace(b"AQID", b"AQIE", 1), "its checksum does not match"),

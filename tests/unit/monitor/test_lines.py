@@ -8,7 +8,7 @@ import pytest
 
 from espwire.errors import UsageError
 from espwire.monitor.console import FILE, IDLE_CALLS, Console
-from espwire.monitor.lines import LogHead, parse_filter, parse_head
+from espwire.monitor.lines import LONGEST_HEAD, LogHead, parse_filter, parse_head
 
 RED, YELLOW, GREEN, PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[0m"
 
@@ -100,6 +100,13 @@ def test_what_may_become_a_log_line_waits_a_moment_only(screen: Any) -> None:
     assert screen.text == "I"
     console.feed(b" think\r\nE (1) a: b\r\n")
     assert screen.text == f"I think\n{RED}E (1) a: b{PLAIN}\n"
+
+
+@pytest.mark.parametrize("piece", [b"\x1b[0m", b"\x08", b"\x1b[1C"])
+def test_a_beginning_without_text_does_not_wait_for_ever(screen: Any, piece: bytes) -> None:
+    shown = show(screen, piece * 300)
+    assert len(shown) >= len(piece) * 300 - len(piece) * LONGEST_HEAD
+    assert show(screen, b"\nI (1) wifi: up\n").endswith("\n\x1b[32mI (1) wifi: up\x1b[0m\n")
 
 
 def test_the_end_shows_what_waits(screen: Any) -> None:

@@ -224,6 +224,19 @@ def test_the_log_key_turns_it_off_and_on(screen: Any) -> None:
     assert file.getvalue() == b"one\n--- log off\n--- log on\nthree\n"
 
 
+def test_an_unreadable_output_is_reported_once_and_then_the_rate_that_is_found(
+    screen: Any,
+) -> None:
+    text, noise = b"I (123) wifi: connected to the access point\n" * 2, b"\xff" * 30
+    transport = ListLink([text, *[noise] * 40, text])
+    run(screen, ListPort(transport), *[b""] * 45, b"\x1d", find_rate=True)
+    wrong = "unreadable at every common baud rate: give the right one with --baud"
+    first, *_ = screen.notes[1:]
+    assert first == "115200 baud"
+    assert screen.notes.count(wrong) == 1
+    assert screen.notes[-1].endswith(" baud")
+
+
 def test_resets_suit_the_port() -> None:
     usb = TransportInfo(name="x", kind="usb-jtag")
     bridge = TransportInfo(name="x", kind="uart", vid=0x10C4, pid=0xEA64)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from ipaddress import ip_network
+from types import SimpleNamespace
 
 import pytest
 import serial
 
-from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportError
+from espwire.cli.commands import serve_port
+from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportError, TransportLost
+from espwire.serve import port as port_module
+from espwire.serve import problem_log
 from espwire.serve import server as server_module
-from espwire.serve.server import ProblemLog, is_in, parse_network
+from espwire.serve.problem_log import ProblemLog
+from espwire.serve.server import is_in, parse_network
 from espwire.transport import telnet
-from espwire.transport.handshake import NONCE_BYTES, VERSION, build_proof
+from espwire.transport.handshake import (
+    NONCE_BYTES,
+    VERSION,
+    build_proof,
+    build_refusal,
+    parse_refusal,
+)
 from espwire.transport.url import open_transport
 from serving import Echo, serving
 
@@ -86,6 +98,75 @@ def test_other_clients_get_an_error_that_names_the_holder():
         running.wait_for("disconnected")
         open_transport(f"rfc2217://{running.address}").close()
     assert sum("is in use" in note for note in running.notes) == 1
+
+
+def test_a_long_port_name_does_not_hide_the_holder():
+    name = (
+        "/dev/serial/by-id/usb-Silicon_Labs_CP2102N_USB_to_UART_Bridge_Controller_0001-if00-port0"
+    )
+    value = build_refusal("port-busy", f"{name} is in use by 10.0.0.7:51234 since 12:00:00")
+    assert "in use by 10.0.0.7:51234" in str(parse_refusal(value, "espwire://lab:2217"))
+
+
+def test_without_free_files_the_oldest_client_that_greets_makes_room(monkeypatch):
+    refused, accept = [1, 1], socket.socket.accept
+
+    def accept_later(self):
+        if refused:
+            refused.pop()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(self)
+
+    with serving(Echo()) as running, connect(running.address) as silent:
+        silent.sendall(b"\xff")
+        time.sleep(0.3)  # it is accepted
+        monkeypatch.setattr(server_module.selectors, "DefaultSelector", None)
+        monkeypatch.setattr(socket.socket, "accept", accept_later)
+        port = open_transport(f"espwire://{running.address}")
+        assert exchange(port, b"a port") == b"a port"
+        assert not refused
+        assert read_all(silent) == b""
+        port.close()
+
+
+def test_many_sequences_of_the_holder_block_neither_others_nor_the_end():
+    with serving(Echo()) as running, connect(running.address) as holder:
+        holder.sendall(HELLO + telnet.build_request(telnet.PLAY, b"W0.2") * 100)
+        running.wait_for("reset sequence")
+        began = time.monotonic()
+        with connect(running.address) as other:
+            assert b"is in use by" in read_all(other)
+        assert time.monotonic() - began < 5
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+
+
+def test_a_port_that_fails_every_read_is_logged_once(monkeypatch):
+    class Failing(Echo):
+        def read(self, timeout):
+            raise TransportLost("it fails")
+
+    monkeypatch.setattr(port_module, "REOPEN_S", 0.02)
+    with serving(Failing) as running:
+        running.wait_for("back after")
+        time.sleep(0.6)
+    assert [note.partition("; ")[2] for note in running.notes] == [
+        "waiting for it to come back",
+        "",
+    ]
+
+
+def test_a_server_that_requires_no_token_is_reported(token_file):
+    with serving(Echo()) as running:
+        port = open_transport(f"espwire://{running.address}?token-file={token_file.as_posix()}")
+        assert "does not require a token" in port.info.warning
+        port.close()
+
+
+def test_the_token_of_a_port_behind_the_server_is_not_shown():
+    url = "espwire://lab-pc:2217?token=0123456789abcdef"
+    context = SimpleNamespace(state=None)
+    assert serve_port._find_source(context, url).name == "espwire://lab-pc:2217?token=***"
 
 
 def test_several_ports_have_a_client_each():
@@ -256,7 +337,7 @@ def test_addresses_and_networks():
 
 def test_an_error_is_logged_once_and_then_counted(monkeypatch):
     now, lines = [1000.0], []
-    monkeypatch.setattr(server_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(problem_log.time, "monotonic", lambda: now[0])
     log = ProblemLog(lines.append)
     for _ in range(1000):
         log.log("10.0.0.1", "wrong-token", "the token is wrong")
@@ -267,7 +348,7 @@ def test_an_error_is_logged_once_and_then_counted(monkeypatch):
     assert lines[2] == "the token is wrong (999 more like it)"
     for number in range(10_000):
         log.log(str(number), "x", "x")
-    assert len(log._seen) == server_module.MOST_PROBLEMS
+    assert len(log._seen) == problem_log.MOST_PROBLEMS
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pyserial's own thread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -248,6 +249,38 @@ def test_a_damaged_cache_costs_only_time(tmp_path: Path, kept: bytes) -> None:
     (file,) = tmp_path.glob("*.json")
     file.write_bytes(kept)
     assert find_inlined(cache.open(path)) == find_inlined(load("esp32c3"))
+
+
+def test_values_of_a_cache_that_are_no_addresses_cost_only_time(tmp_path: Path) -> None:
+    path = str(FOLDER / "esp32c3.elf")
+    cache = SymbolCache(tmp_path)
+    cache.save(cache.open(path))
+    (file,) = tmp_path.glob("*.json")
+    data = json.loads(file.read_text()) | {"code": [[float("inf"), 1]]}
+    file.write_text(json.dumps(data))
+    assert find_inlined(cache.open(path)) == find_inlined(load("esp32c3"))
+
+
+def test_a_cache_that_may_not_be_read_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    path = str(FOLDER / "esp32c3.elf")
+    assert find_inlined(SymbolCache(tmp_path).open(path)) == find_inlined(load("esp32c3"))
+
+
+def test_resolved_addresses_are_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import espwire.symbols.symbol_file as module
+
+    monkeypatch.setattr(module, "KEPT_ADDRESSES", 10)
+    file = load("esp32c3")
+    low = file.index.code[0][0]
+    for address in range(low, low + 40, 2):
+        file.resolve(address)
+    assert list(file.index.frames) == list(range(low + 20, low + 40, 2))
 
 
 def test_the_cache_is_bounded_and_may_be_missing(tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def test_a_name_without_a_scheme_is_a_serial_port(name):
         open_transport(name)
 
 
+def test_a_token_in_a_url_that_makes_no_sense_is_not_shown():
+    with pytest.raises(UsageError) as caught:
+        parse_socket_url("espwire://lab:x?token=0123456789abcdef", "espwire")
+    assert str(caught.value) == "espwire://lab:x?token=*** is not espwire://host:port"
+
+
 def test_socket_urls():
     assert parse_socket_url("socket://127.0.0.1:5555") == ("127.0.0.1", 5555)
     assert parse_socket_url("socket://[::1]:5555/") == ("::1", 5555)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
+import socket
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -48,6 +50,16 @@ def request(
     data = reply.read()
     connection.close()
     return reply, data
+
+
+def send(server: PageServer, head: bytes) -> bytes:
+    """The reply to a request that a browser would not send."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+        host = f"Host: 127.0.0.1:{server.server_port}\r\nConnection: close\r\n\r\n"
+        connection.sendall(head + host.encode())
+        with contextlib.suppress(ConnectionResetError):  # it does not read all of a long request
+            return connection.recv(20)
+    return b""
 
 
 def test_files_are_sent_compressed_with_a_strict_policy(server: PageServer) -> None:
@@ -99,10 +111,39 @@ def test_a_foreign_host_gets_nothing(server: PageServer, host: str) -> None:
 
 
 def test_only_reading_is_possible(server: PageServer) -> None:
-    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
-        assert request(server, "/", method)[0].status == 501
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "<b>"):
+        reply, data = request(server, "/", method)
+        assert (reply.status, data) == (501, b"")
+        assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
     reply, data = request(server, "/", "HEAD")
     assert (reply.status, data) == (200, b"")
+
+
+def test_requests_that_are_not_http_get_no_page(
+    server: PageServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert b" 400 " in send(server, b"GET http://[ HTTP/1.1\r\n")
+    assert b" 414 " in send(server, b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n")
+    assert b" 431 " in send(server, b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n")
+    assert send(server, b"\x16\x03\x01\r\n") == b""
+    assert capfd.readouterr().err == ""
+
+
+def test_a_browser_that_closes_its_connection_is_not_an_error(
+    server: PageServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        raise ConnectionResetError
+    except ConnectionResetError:
+        server.handle_error(None, None)
+    assert capfd.readouterr().err == ""
+
+
+def test_browsers_leave_the_default_port_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with PageServer({}) as server:
+        monkeypatch.setattr("espwire.web.server.DEFAULT_PORT", server.server_port)
+    with PageServer({}, server.server_port) as server:
+        assert {"localhost", "127.0.0.1"} < server.hosts
 
 
 def test_it_listens_on_loopback_only(server: PageServer) -> None:
@@ -117,7 +158,7 @@ def test_an_archive_is_served_like_a_folder(folder: Path, tmp_path: Path) -> Non
     archive = tmp_path / "page.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.write(folder / "index.html", "index.html")
-    assert find_files(archive)["index.html"]() == INDEX
+    assert find_files(archive) == {"index.html": INDEX}
 
 
 def test_a_link_out_of_the_folder_is_not_served(folder: Path, tmp_path: Path) -> None:
@@ -130,8 +171,9 @@ def test_a_link_out_of_the_folder_is_not_served(folder: Path, tmp_path: Path) ->
 
 def test_what_is_not_the_page_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.zip").write_bytes(b"no archive")
-    for source in (tmp_path, tmp_path / "other.zip"):
-        with pytest.raises(DataError, match="does not contain the web page"):
-            find_files(source)
+    with pytest.raises(DataError, match="does not contain the web page"):
+        find_files(tmp_path)
+    with pytest.raises(DataError, match="cannot be unpacked: File is not a zip file"):
+        find_files(tmp_path / "other.zip")
     with pytest.raises(FileError):
         find_files(tmp_path / "missing.zip")

@@ -18,7 +18,6 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from espwire.cli.failures import EXIT_BUG
-from espwire.cli.ports import hide_token
 from espwire.cli.render import DONE, VERBS, describe_pace
 from espwire.errors import Cancelled
 from espwire.events import (
@@ -33,6 +32,7 @@ from espwire.events import (
     Warned,
     from_json,
 )
+from espwire.text import hide_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TextIO
 
 from espwire.cli.output import Output, printable
-from espwire.cli.ports import hide_token, plain_name
+from espwire.cli.ports import plain_name
 from espwire.cli.render import Plain
 from espwire.errors import FileError
 from espwire.events import Error, Event
 from espwire.files import make_private_folder, naming_errors
+from espwire.text import hide_token
 
 KEPT_LOGS = 200  # in espwire's own folder
 

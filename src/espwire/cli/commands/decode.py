@@ -78,7 +78,7 @@ def _open_sink(name: str | None) -> Iterator[Callable[[bytes], Any]]:
 
     :raises FileError: it cannot be written
     """
-    from espwire.cli.commands.monitor import StandardScreen
+    from espwire.cli.monitor_session import StandardScreen
     from espwire.monitor.text import Tokenizer
 
     if name is not None:

@@ -7,7 +7,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,9 +15,7 @@ from espwire.cli.config import DEFAULT_BAUD, MAX_BAUD
 from espwire.cli.inputs import load_chip_option
 from espwire.cli.number_types import Number
 from espwire.cli.options import elf_option
-from espwire.cli.output import GONE, Output, is_terminal, lost_output
 from espwire.errors import UsageError
-from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from espwire.transport.ports import Port
 
 EXIT_INTERRUPTED = 130
-DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 class MonitorRate(Number):
@@ -251,7 +248,7 @@ def _find_port(context: Context) -> Port:
 
 
 def _open_console(context: Context, choices: MonitorChoices, symbols: SymbolSet | None) -> Console:
-    from espwire.cli.monitor_session import DumpSaver
+    from espwire.cli.monitor_session import StandardScreen, save_dump
     from espwire.monitor.console import FILE, TERMINAL, Console
     from espwire.monitor.text import Kind
 
@@ -266,52 +263,5 @@ def _open_console(context: Context, choices: MonitorChoices, symbols: SymbolSet 
         stamp=datetime.now if choices.timestamps else None,
         chip=load_chip_option(context),
         symbols=symbols,
-        save_dump=DumpSaver(),
+        save_dump=save_dump,
     )
-
-
-class StandardScreen:
-    """Prints the chip's output to standard output, and messages of the monitor to standard error.
-
-    A closed pipe ends the monitor without an error; a full disk is an error.
-    """
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._messages = Output()
-        self.is_terminal = is_terminal(sys.stdout)
-        self._dims = is_terminal(sys.stderr) and not os.environ.get("NO_COLOR")
-
-    def show(self, text: str) -> None:
-        """Print the chip's text."""
-        self._print(sys.stdout, text)
-
-    def pass_on(self, data: bytes) -> None:
-        """Print the chip's bytes unchanged."""
-        self._print(getattr(sys.stdout, "buffer", None), data)
-
-    def note(self, text: str, *, mid_line: bool, urgent: bool) -> None:
-        """Print a message of the monitor, dim, on a line of its own."""
-        if self._quiet and not urgent:
-            return
-        if mid_line and self.is_terminal:
-            self.show("\n")
-        for line in text.splitlines():
-            shown = escape(line)
-            self._messages.error_line(
-                f"{DIM}--- {shown}{PLAIN}" if self._dims else f"--- {shown}", styled=True
-            )
-
-    def _print(self, stream: IO[Any] | None, text: str | bytes) -> None:
-        """:raises BrokenPipeError: the reader is gone
-        :raises FileError: standard output cannot be written
-        """
-        if stream is None:
-            return
-        try:
-            stream.write(text)
-            stream.flush()
-        except OSError as error:
-            if error.errno in GONE:
-                raise BrokenPipeError from error
-            raise lost_output(error) from error

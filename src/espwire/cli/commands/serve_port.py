@@ -8,7 +8,7 @@ import click
 
 from espwire.cli.commands.virtual import parse_endpoint
 from espwire.errors import UsageError
-from espwire.text import shorten
+from espwire.text import hide_token, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +142,7 @@ def _find_source(context: Context, name: str) -> PortSource:
     if isinstance(target, str) and target.lower().startswith("virtual:"):
         return PortSource(name, _open_live(target))
     if isinstance(target, str):
-        return PortSource(name, lambda baud: NamedPort(target).open(baud=baud))
+        return PortSource(hide_token(name), lambda baud: NamedPort(target).open(baud=baud))
     return PortSource(target.identity.path, _SystemOpener(target).open)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import click
@@ -39,8 +41,10 @@ def web(context: Context, file: str | None, no_browser: bool, http_port: int) ->
         if not no_browser:
             import webbrowser
 
-            webbrowser.open(server.address)
-        server.serve_forever()
+            # a browser in the terminal runs until the user quits it, and needs the server meanwhile
+            Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def find_page() -> Path:

@@ -5,7 +5,6 @@ Everything that depends on the program's name is in ``build_program``; commands 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 TYPE_CHECKING = False  # see cli/main.py
@@ -28,18 +27,6 @@ OVERRIDDEN = frozenset(
     }
 )
 FATAL = "A fatal error occurred"
-
-
-def run(name: str = "esptool.py") -> None:
-    """The ``esptool.py`` program: runs the command line of this process and exits."""
-    from espwire.cli.main import print_at_once, start
-
-    def work() -> int:
-        if sys.argv[1:] in (["--version"], ["version"]) and print_at_once(describe_version()):
-            return 0  # without click, for speed
-        return main(sys.argv[1:], name)
-
-    start(work, interrupted=EXIT_FATAL)
 
 
 def main(arguments: Sequence[str], name: str = "esptool.py") -> int:
