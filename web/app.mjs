@@ -1,5 +1,5 @@
 // The page: its controls run command lines of espwire in the engine, and show the events.
-import { download, find, hex, make } from "./dom.mjs";
+import { download, find, formatSize, hex, make } from "./dom.mjs";
 import { Engine } from "./engine.mjs";
 import { askForPort, describe, describeFigures, explainError } from "./events.mjs";
 import { drawMap, listArea, nameArea } from "./flash-map.mjs";
@@ -12,6 +12,7 @@ const serial = new SerialPorts();
 const engine = new Engine(serial);
 let board = null; // {port, name, chip, number, options}
 let chosen = null; // {path, name}: what the user wants to flash
+let ofExample = false; // the address is that of the example, not of the user
 let links = {};
 let watching = false;
 
@@ -66,8 +67,8 @@ function update() {
 }
 
 /** Run a task of the engine with the progress bar; errors are shown. */
-async function perform(title, work, { consents = false } = {}) {
-  find("messages").replaceChildren();
+async function perform(title, work, { consents = false, keep = false } = {}) {
+  if (!keep) find("messages").replaceChildren();
   find("job-title").textContent = title;
   find("job-text").textContent = "";
   find("job-figures").textContent = "";
@@ -170,10 +171,12 @@ find("cancel").addEventListener("click", () => engine.cancel());
 
 // ---- flash ----
 
-async function takeFiles(files) {
+async function takeFiles(files, address = "") {
   const list = [...files].map((file) => ({ file, name: file.path ?? (file.webkitRelativePath || file.name) }));
   if (!list.length) return;
   chosen = null;
+  if (address || ofExample) find("address").value = address;
+  ofExample = address !== "";
   await perform("Reading files", async () => {
     await engine.clear();
     let outcome, first;
@@ -186,6 +189,7 @@ async function takeFiles(files) {
     chosen = { path, name: list.length === 1 ? list[0].name : `${list.length} files` };
     return outcome;
   });
+  if (list.length > 1 || /\.zip$/i.test(list[0].name)) find("address").value = ""; // a build has its own addresses
   find("chosen").textContent = chosen ? `Chosen: ${chosen.name}` : "No file is chosen.";
   update();
   find("chosen").scrollIntoView({ block: "nearest" });
@@ -228,6 +232,8 @@ for (const [kind, over] of [["dragenter", true], ["dragover", true], ["dragleave
     if (kind === "drop" && !engine.busy) takeDropped(event.dataTransfer);
   });
 }
+// beside it, a dropped file would replace the page
+for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
 for (const id of ["firmware", "folder"]) {
   find(id).addEventListener("change", async (event) => {
     await takeFiles(event.target.files);
@@ -236,8 +242,7 @@ for (const id of ["firmware", "folder"]) {
 }
 find("example").addEventListener("click", async () => {
   const reply = await fetch(new URL("esp32c3-hello.bin", import.meta.url));
-  await takeFiles([new File([await reply.arrayBuffer()], "esp32c3-hello.bin")]);
-  find("address").value = "0x0";
+  await takeFiles([new File([await reply.arrayBuffer()], "esp32c3-hello.bin")], "0x0");
 });
 
 function firmwareLine(raw, file) {
@@ -249,19 +254,32 @@ find("flash").addEventListener("click", async () => {
   const more = find("erase-all").checked ? ["--erase-all"] : [];
   await planned([...firmwareLine("write-flash", "flash"), ...more], { title: `Flash ${chosen.name}`, action: "Flash" });
 });
-find("verify").addEventListener("click", async () => showDone(await run(firmwareLine("verify-flash", "verify-flash"), "Verifying")));
+find("verify").addEventListener("click", async () => {
+  const build = !find("address").value.trim(); // whose plan lists what the flash does not hold
+  const outcome = await run([...firmwareLine("verify-flash", "flash"), ...(build ? ["--dry-run"] : [])], "Verifying");
+  if (!build || !outcome.result || outcome.error) return showDone(outcome);
+  const missing = outcome.all("PlanReady").flatMap((plan) => plan.actions).filter(({ kind }) => kind === "write" || kind === "erase");
+  if (!missing.length) return showMessage("good", make("p", {}, `Done: the flash contains ${chosen.name}.`));
+  const list = missing.map(({ address, size, name }) => make("li", {}, `${name ?? "erased flash"} at ${hex(address)}, ${formatSize(size)}`));
+  showMessage("error", make("p", {}, make("strong", {}, `The flash does not contain ${chosen.name}. These parts differ:`)), make("ul", {}, ...list));
+});
 
 // ---- flash map ----
 
-async function readMap() {
-  const outcome = await run(["image", "map"], "Reading the flash map");
+async function readMap(options) {
+  const outcome = await run(["image", "map"], "Reading the flash map", options);
   if (outcome.result) drawMap(find("map"), outcome.result.data, showArea);
   find("area").replaceChildren();
 }
-find("read-map").addEventListener("click", readMap);
+find("read-map").addEventListener("click", () => readMap());
+
+/** Run a command that changes the flash, then read the map; the messages of both are shown. */
+async function change(line, options) {
+  if (await planned(line, options)) await readMap({ keep: true });
+}
 
 find("erase-flash").addEventListener("click", async () => {
-  if (await planned(["erase-flash"], { title: "Erase the whole flash", action: "Erase", danger: true })) await readMap();
+  await change(["erase-flash"], { title: "Erase the whole flash", action: "Erase", danger: true });
 });
 
 function showArea(area) {
@@ -272,7 +290,7 @@ function showArea(area) {
     const [file] = picker.files;
     const { path, error } = await engine.store(`area/${file.name}`, new Uint8Array(await file.arrayBuffer()), { unpack: false });
     if (error) return showError(error);
-    if (await planned(["write-flash", range[0], path], { title: `Write ${file.name} to ${name}`, action: "Write" })) await readMap();
+    await change(["write-flash", range[0], path], { title: `Write ${file.name} to ${name}`, action: "Write" });
   });
   const read = make("button", {}, "Download");
   read.onclick = async () => {
@@ -282,7 +300,7 @@ function showArea(area) {
   };
   const erase = make("button", { class: "danger" }, "Erase…");
   erase.onclick = async () => {
-    if (await planned(["erase-region", ...range], { title: `Erase ${name}`, action: "Erase", danger: true })) await readMap();
+    await change(["erase-region", ...range], { title: `Erase ${name}`, action: "Erase", danger: true });
   };
   find("area").replaceChildren(
     make("h3", {}, name),
@@ -381,6 +399,10 @@ find("tabs").addEventListener("keydown", (event) => {
 });
 
 // ---- start ----
+
+window.addEventListener("beforeunload", (event) => {
+  if (engine.busy && !watching) event.preventDefault(); // the browser asks whether to leave
+});
 
 async function start() {
   const obstacle = findObstacle();

@@ -1,4 +1,5 @@
 // The page's side of the worker: starts it, runs one job at a time, passes its requests to the serial port.
+import { reword } from "./wording.mjs";
 
 /** Of a command: `code` is the exit code; `result` and `error` are its last events of that kind. */
 export class Outcome {
@@ -60,7 +61,7 @@ export class Engine extends EventTarget {
         reject(new Error(message.message));
         break;
       case "event":
-        this.#jobs.get(message.job)?.event(JSON.parse(message.line));
+        this.#jobs.get(message.job)?.event(reword(JSON.parse(message.line)));
         break;
       case "port": {
         const reply = await this.ports.perform(message.operation, message.values);

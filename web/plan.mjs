@@ -32,7 +32,8 @@ function listWarnings(events) {
 function listPlan(plan) {
   const steps = plan.steps.map((step) => make("li", {}, step));
   const changes = plan.partitions.map((change) => make("li", {}, `partition table: ${change.text}`));
-  const amount = `${plan.wire_bytes.toLocaleString("en")} bytes to send, about ${plan.seconds.toFixed(1)} s`;
+  const time = `about ${Math.max(plan.seconds, 0.1).toFixed(1)} s`;
+  const amount = plan.wire_bytes ? `${plan.wire_bytes.toLocaleString("en")} bytes to send, ${time}` : `No data to send, ${time}`;
   return [make("p", {}, amount), make("ol", { class: "plan" }, ...steps, ...changes)];
 }
 
@@ -47,7 +48,7 @@ async function askConsents(error, home) {
   const content = [
     make("p", {}, "A safety check failed. Continuing can leave the board unable to start. To continue, tick each finding."),
     make("fieldset", { class: "findings" }, make("legend", {}, "Findings"), ...boxes),
-    make("p", { class: "hint" }, error.hint),
+    ...(error.hint ? [make("p", { class: "hint" }, error.hint)] : []),
   ];
   const form = await ask("This may be a mistake", content, "Continue anyway", { danger: true, home });
   return form && form.getAll("allow");

@@ -10,6 +10,7 @@ export function findObstacle() {
   if (navigator.serial) {
     const policy = document.permissionsPolicy ?? document.featurePolicy;
     if (policy && !policy.allowsFeature("serial")) return 'This frame may not use serial ports. It needs allow="serial".';
+    if (!globalThis.WebAssembly?.Suspending) return "This browser is too old to use serial ports in this page. Use Chrome or Edge 137 or later, or a virtual chip.";
     return "";
   }
   if (/Android/.test(navigator.userAgent)) return "On Android, the browser does not reach USB serial bridges. Use a computer, or a virtual chip.";

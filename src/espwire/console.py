@@ -36,15 +36,16 @@ class Console:
         :param fail: a line in which this is found ends the wait
         :raises DeviceError: codes ``no-line``, ``fail-line``
         """
+        __tracebackhide__ = True  # pytest shows the test's line, not this function
         wanted = re.compile(pattern)
         ends = re.compile(fail) if fail else None
         try:
             line, self._received = wait_for_line(
                 self.transport, WaitFor(wanted, ends, timeout), self._received
             )
-        except DeviceError:
+        except DeviceError as error:
             self._received = b""
-            raise
+            raise error.with_traceback(None) from None
         found = wanted.search(line)
         assert found is not None
         return found

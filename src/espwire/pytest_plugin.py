@@ -53,12 +53,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
-    """Show the hint of an error of espwire below it."""
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Show the hint of an error of espwire below it. Errors of the fixtures are shown without a traceback."""
     errors = sys.modules.get("espwire.errors")
     error = call.excinfo.value if call.excinfo is not None else None
-    if errors is not None and isinstance(error, errors.ToolError):
-        error.add_note(f"[{error.code}] {error.hint}")
+    if errors is None or not isinstance(error, errors.ToolError):
+        return
+    note = f"[{error.code}] {error.hint}"
+    if call.when == "setup" and "espwire_board" in getattr(item, "fixturenames", ()):
+        failure = pytest.fail.Exception(f"{error}\n{note}", pytrace=False)
+        call.excinfo = pytest.ExceptionInfo.from_exception(
+            failure.with_traceback(error.__traceback__)
+        )
+    else:
+        error.add_note(note)
 
 
 class Board:

@@ -57,7 +57,9 @@ class LineGenerator:
         self.by_name = any(purpose.block is not None for purpose in self.data.key_purposes)
         self.files = 0
         self.used: set[int] = set()  # blocks of this line: the peer mixes the data of two commands
-        self.purposed = False  # this line burns a purpose by itself
+        self.purposed = (
+            False  # this line burns a purpose by itself: the peer ignores it in burn-key
+        )
 
     def build_line(self) -> list[str]:
         """One to four commands."""
@@ -158,7 +160,7 @@ class LineGenerator:
 
     def burn_key(self) -> list[str]:
         names = [n for n in self.data.key_blocks if self.layout.block(n).id not in self.used]
-        if not names:
+        if not names or self.purposed:
             return []
         block = self.dice.choice(names)
         self.used.add(self.layout.block(block).id)
@@ -167,7 +169,7 @@ class LineGenerator:
         purposes = [p for p in self.data.key_purposes if "ECDSA" not in p.name]
         keys = {self.layout.block(name).id for name in self.data.key_blocks}
         # the peer puts a second half into a block that another command names
-        if len(keys & self.used) > 1 or self.purposed:
+        if len(keys & self.used) > 1:
             purposes = [p for p in purposes if not p.splits_into]
         purpose = self.dice.choice(purposes)
         if purpose.splits_into:  # with another name, the peer takes the block for a free one

@@ -52,6 +52,8 @@ class Typist:
     ("url", "name", "rate"),
     [
         ("virtual:esp8266?boot=app", "rst cause:", 74880),
+        ("virtual:esp32c2?boot=app&crystal=26", "ESP-ROM:esp8684", 74880),
+        ("virtual:esp32c2?boot=app&crystal=40", "ESP-ROM:esp8684", 115200),
         ("virtual:esp32c3?boot=app", "ESP-ROM:esp32c3", 115200),
     ],
 )

@@ -105,11 +105,12 @@ class Bench:
 
     def boot_text(self) -> str:
         transport = open_virtual(f"{self.port}&boot=app")
+        transport.set_baud(transport.chip.text_baud)
         text = b""
         while transport.now() < 1.5:
             text += transport.read(0.5)
         transport.close()
-        return text.decode()
+        return text.decode(errors="replace")
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def test_firmware_is_flashed_and_listened_to(tmp_path: Path) -> None:
     assert "3 passed, 1 failed" in out or "1 failed, 3 passed" in out, out
     assert "no line with 'never printed' within 1.5 s" in out
     assert "[no-line] Its last line was: " in out
+    assert "src/espwire" not in out  # no traceback through the library
 
 
 def test_a_missing_port_or_firmware_is_named(tmp_path: Path) -> None:
@@ -63,4 +64,5 @@ def test_a_missing_port_or_firmware_is_named(tmp_path: Path) -> None:
     assert "--espwire-firmware x: neither a build nor ADDRESS=FILE" in out
     code, out = run(tmp_path, "--espwire-port", "no-such-port")
     assert "port no-such-port not found" in out
-    assert "[port-not-found] " in out
+    assert out.count("[port-not-found] ") == 1
+    assert "src/espwire" not in out

@@ -170,6 +170,51 @@ def test_the_wrong_chip_is_refused_until_the_user_consents(page: Page) -> None:
     page.wait_for_selector(".message.good")
 
 
+def test_a_build_is_verified_without_the_address_of_the_example(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    use_chip(page, "esp32c3", "8MB")
+    page.click("#tab-flash")
+    page.click("#example")
+    expect(page.locator("#address")).to_have_value("0x0")
+    page.set_input_files("#firmware", file("build.zip", build_zip(BUILDS / "esp-idf")))
+    expect(page.locator("#address")).to_have_value("")
+    page.click("#verify")
+    missing = page.locator(".message.error")
+    missing.wait_for()
+    assert "hello_world.bin at 0x10000, 160 bytes" in missing.inner_text()
+    flash(page)
+    page.click("#verify")
+    expect(page.locator(".message.good")).to_contain_text("the flash contains build.zip")
+
+
+def test_hints_do_not_name_options_of_the_command_line(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    use_chip(page, "esp32c3", "8MB")
+    choose(page, "app.bin", build_image("esp32c3"))
+    page.click("#flash")
+    expect(page.locator(".message.error")).to_contain_text("enter its address")
+    choose(page, "other.uf2", build_uf2(build_image("esp32"), 0x10000, 0x1C5F21B0))
+    page.click("#flash")
+    dialog = page.locator("dialog")
+    expect(dialog).to_contain_text("Use a build for esp32c3")
+    assert "--" not in dialog.inner_text()
+    page.keyboard.press("Escape")
+
+
+def test_the_result_of_an_erase_stays_when_the_map_is_read_again(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    use_chip(page, "esp32c3", "8MB")
+    labels = read_map(page)
+    page.locator("#map .area").nth(len(labels) - 1).press("Enter")
+    page.locator("#area button", has_text="Erase").click()
+    page.locator("dialog button[type=submit]").click()
+    expect(page.locator("#area")).to_be_empty()  # the map was read
+    expect(page.locator(".message.good")).to_contain_text("erased")
+
+
 def test_a_file_is_inspected_without_a_board(page: Page) -> None:
     from playwright.sync_api import expect
 

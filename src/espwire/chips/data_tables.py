@@ -53,7 +53,7 @@ def esp32c2() -> dict[str, object]:
         "cpu": {'architecture': 'riscv', 'isa': 'rv32imc', 'cores': 1, 'max_mhz': 120, 'low_power_core': False, 'elf_machine': 243},
         "radio": {'wifi': '4', 'bluetooth': '5-le'},
         "crystal": {'mhz': [26, 40], 'method': 'uart_divider', 'clock_multiple': 1, 'thresholds': {'45': 48, '33': 40, '0': 26}, 'warn_if_off_by_mhz': 1, 'rom_assumes_mhz': 40},
-        "uart": {'clock_divider_address': 1610612756, 'clock_divider_mask': 1048575, 'date_address': 1610612860, 'rom_baud': 115200},
+        "uart": {'clock_divider_address': 1610612756, 'clock_divider_mask': 1048575, 'date_address': 1610612860, 'rom_baud': 115200, 'boot_log_baud_26mhz': 74880},
         "usb": {'otg': False, 'serial_jtag': False},
         "spi": {'base': 1610620928, 'command_offset': 0, 'address_offset': 4, 'user_offset': 24, 'user1_offset': 28, 'user2_offset': 32, 'mosi_length_offset': 36, 'miso_length_offset': 40, 'data_offset': 88, 'address_msb_aligned': False, 'custom_pins': False},
         "flash": {'bootloader_offset': 0, 'modes': {'qio': 0, 'qout': 1, 'dio': 2, 'dout': 3}, 'sizes': {'1MB': 0, '2MB': 16, '4MB': 32, '8MB': 48, '16MB': 64, '32MB': 80, '64MB': 96, '128MB': 112}, 'frequencies': {'60m': 15, '30m': 0, '20m': 1, '15m': 2}, 'default_frequency': '30m', 'default_size': 2097152, 'sector_size': 4096, 'address_32bit': False, 'encrypted_write_align': 16},

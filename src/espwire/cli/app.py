@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +222,10 @@ def find_hint(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     if context is None:
         return "See `espwire --help`."
-    if isinstance(error, click.MissingParameter):
+    extra = "unexpected extra argument" in error.message
+    if extra and re.search(r"\(.*(?:/dev/|\bCOM\d|://)", error.message):
+        return f"Name the port with --port: `{context.command_path} --port PORT`."
+    if extra or isinstance(error, click.MissingParameter):
         for example in find_examples(context)[:1]:
             return f"For example: `{example}`. More: `{context.command_path} --help`."
     return f"See `{context.command_path} --help`."

@@ -105,7 +105,7 @@ def _draw_purpose(state: FuseState, field: AnyField) -> list[str]:
         name = state.data.blocks[field.block].purpose_field
         purpose = state.layout.find(name)
         if isinstance(purpose, Field):
-            return [f"  Purpose: {meaning.name_purpose(state, purpose)}"]
+            return [f"  Purpose: {meaning.describe(state, purpose)}"]
     return []
 
 

@@ -115,7 +115,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "monitor --log boot.log --elf app.elf",
         "monitor --filter 'wifi:W *:I'",
     ),
-    "decode": ("decode boot.log", "decode boot.log --elf app.elf -o decoded.log"),
+    "decode": ("decode boot.log --elf app.elf", "decode boot.log --elf app.elf -o decoded.log"),
     "chips": ("chips", "chips esp32c3 esp32c6"),
     "ports": ("ports", "ports --port-filter vid=0x303A"),
     "read-mem": ("read-mem 0x60008000",),

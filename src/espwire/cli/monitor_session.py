@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 GDBS = ("xtensa-esp-elf-gdb", "xtensa-esp32-elf-gdb", "riscv32-esp-elf-gdb", "gdb-multiarch", "gdb")
+NO_SYMBOLS = "addresses are not resolved: name the ELF file of the application with --elf"
 RUN = "import sys; sys.path[:] = sys.argv.pop(1).split(chr(10)); from espwire.cli.main import run; run()"
 
 

@@ -261,9 +261,11 @@ def _request_purpose(planner: Planner, block: Block, purpose: Purpose) -> None:
     number = planner.purpose_number(field)
     locked = planner.before.locked(field.wr_dis)
     if number != purpose.value and (locked or number & ~purpose.value):
+        burned = number == meaning.purpose_number(planner.before, field)
         raise build_refusal(
-            f"{block.name} cannot become a key for {purpose.name}: its purpose is"
-            f" {meaning.name_purpose(planner.before, field)}",
+            f"{block.name} cannot become a key for {purpose.name}:"
+            f" {'its purpose is' if burned else 'another command gives it the purpose'}"
+            f" {meaning.name_purpose(planner.layout, number)}",
             "Use another key block.",
             "efuse-purpose",
         )

@@ -9,7 +9,7 @@ import re
 
 from espwire.efuse.model import Calculated, Field
 from espwire.efuse.state import FuseState
-from espwire.efuse.tables import AnyField
+from espwire.efuse.tables import AnyField, Layout
 
 Meaning = bool | int | float | str
 UNKNOWN_PURPOSE = "FORBIDDEN_STATE"
@@ -23,7 +23,7 @@ def describe(state: FuseState, field: AnyField) -> Meaning:
     if field.kind == "bytes":
         return _describe_bytes(state, field)
     if isinstance(field, Field) and field.format == "key_purpose":
-        return name_purpose(state, field)
+        return name_purpose(state.layout, purpose_number(state, field))
     label = _find_label(field, raw) if isinstance(field, Field) else None
     if label is not None:
         return label
@@ -41,10 +41,9 @@ def _find_label(field: Field, raw: int) -> str | None:
     return field.values.get(raw)
 
 
-def name_purpose(state: FuseState, field: Field) -> str:
-    """The name of the key purpose in a purpose field."""
-    number = purpose_number(state, field)
-    for purpose in state.layout.purposes():
+def name_purpose(layout: Layout, number: int) -> str:
+    """The name of a key purpose, from the number in a purpose field."""
+    for purpose in layout.purposes():
         if purpose.value == number and purpose.block is None:
             return purpose.name
     return UNKNOWN_PURPOSE

@@ -48,6 +48,7 @@ class Console:
     :param chip: the chip, if known, for better explanations
     :param baud: the baud rate, if the port has one; enables the detection of a wrong one
     :param symbols: resolves addresses
+    :param no_symbols: a note below the first crash whose addresses nothing resolves
     :param save_dump: stores a core dump; returns a text for the user
     """
 
@@ -62,6 +63,7 @@ class Console:
         chip: Chip | None = None,
         baud: int | None = None,
         symbols: SymbolSet | None = None,
+        no_symbols: str = "",
         save_dump: Callable[[CoreDump], str] | None = None,
     ) -> None:
         self.screen, self.log, self.baud = screen, log, baud
@@ -73,7 +75,8 @@ class Console:
         self._boot, self._refusals = BootWatcher(chip), RefusalWatcher()
         self._noise = NoiseWatcher()
         self._frames = DefmtFrames()
-        self._crash, self._dump = CrashDecoder(symbols), DumpCollector()
+        self._crash = CrashDecoder(symbols, no_symbols=no_symbols)
+        self._dump = DumpCollector()
         self._save_dump = save_dump
         self._line = ""
         self._silent = 0  # calls of idle since the last output
@@ -147,19 +150,21 @@ class Console:
             self.screen.show("\n")
 
     def _take(self, tokens: list[Token]) -> None:
-        if self.log is not None:
-            self.log.feed(tokens)
         shown: list[str] = []
-        for token in tokens:
+        logged = 0
+        for n, token in enumerate(tokens, 1):
             if not self._raw:
                 for passed in self.gate.feed(token):
                     self._render(passed, shown)
             notes = self._watch(token)
             if notes:
                 self._flush(shown)
+                self._write_log(tokens[logged:n])
+                logged = n
                 for text, urgent in notes:
                     self.note(text, urgent=urgent, log=urgent)
         self._flush(shown)
+        self._write_log(tokens[logged:])
         if self.baud is not None and self._noise.feed(tokens):
             self.note(
                 f"mostly unreadable at {self.baud} baud: try another --baud, or --baud auto"
@@ -172,6 +177,10 @@ class Console:
         if self.log is not None and self.log.failure is not None and not self._log_failed:
             self._log_failed = True
             self.note(str(self.log.failure), urgent=True)
+
+    def _write_log(self, tokens: list[Token]) -> None:
+        if self.log is not None:
+            self.log.feed(tokens)
 
     def _watch(self, token: Token) -> list[tuple[str, bool]]:
         """Notes to print below the line that the token ends, and whether they are important."""

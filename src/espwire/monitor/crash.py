@@ -73,6 +73,9 @@ _EXCEPTION = re.compile(r"(?:Fatal exception |Exception )\(?(?P<number>\d{1,2})[
 _SHA = re.compile(r"ELF file SHA256: *(?P<sha>[0-9a-f]{8,64})")
 _ADDRESS = re.compile(r"(?<![0-9A-Za-z_])0x(4[0-9a-fA-F]{7})(?![0-9a-fA-F])")
 _BACKTRACE = re.compile(r"Backtrace:")
+_CRASH = re.compile(
+    r"Backtrace:|MEPC +:|epc1=|abort\(\) was called"
+)  # lines with addresses of a crash
 _REGISTER = re.compile(r"\b(?P<name>[A-Z][A-Z0-9/]{0,7}) *: 0x(?P<value>[0-9a-f]{8})(?![0-9a-f])")
 _DUMP_START = re.compile(r"Core +\d+ register dump:")
 _STACK_LINE = re.compile(r"(?P<at>[0-9a-f]{8}):(?P<words>(?: 0x[0-9a-f]{8}){1,8})\s*$")
@@ -97,7 +100,7 @@ RISCV_NUMBERS = {
 }  # fmt: skip
 RETURNS = frozenset({"RA"})  # registers with an address after a call
 EMPTY_STACK = frozenset({0xA5A5A5A5, 0xFFFFFFFE, 0})
-MAX_MISMATCHES = 100  # remembered
+MAX_REPORTED = 100  # remembered
 NULL_SIZE = 0x1000  # addresses up to here are a null pointer with an offset
 
 
@@ -105,11 +108,13 @@ class CrashDecoder:
     """Gets complete lines, and returns the lines to print below each. Keeps one register dump and stack at most.
 
     :param symbols: None: only explain
+    :param no_symbols: added once, below the first crash whose addresses nothing resolves
     """
 
-    def __init__(self, symbols: SymbolSet | None = None) -> None:
-        self._symbols = symbols
-        self._mismatches: set[str] = set()  # that were reported
+    def __init__(self, symbols: SymbolSet | None = None, *, no_symbols: str = "") -> None:
+        self._symbols, self._no_symbols = symbols, no_symbols
+        self.resolved = self.unresolved = 0  # addresses
+        self._reported: set[str] = set()
         self._bad_access = False  # the last crash was an access to memory
         self.clear()
 
@@ -152,15 +157,15 @@ class CrashDecoder:
         self._note_dumps(line)
         hit = _SHA.search(line)
         if hit and self._symbols is not None:
-            found += self._report_mismatch(self._symbols.identify(hit["sha"]))
+            found += self._report_once(self._symbols.identify(hit["sha"]))
         return [*found, *self._resolve_line(line)]
 
-    def _report_mismatch(self, text: str) -> list[str]:
+    def _report_once(self, text: str) -> list[str]:
         """Each text once."""
-        if not text or text in self._mismatches:
+        if not text or text in self._reported:
             return []
-        if len(self._mismatches) < MAX_MISMATCHES:
-            self._mismatches.add(text)
+        if len(self._reported) < MAX_REPORTED:
+            self._reported.add(text)
         return [text]
 
     def _explain(self, line: str) -> list[str]:
@@ -205,7 +210,9 @@ class CrashDecoder:
 
     def _resolve_line(self, line: str) -> list[str]:
         found: list[str] = []
-        if self._symbols is None or _STACK_LINE.match(line.strip()):
+        if self._symbols is None:
+            return self._report_once(self._no_symbols) if _CRASH.search(line) else found
+        if _STACK_LINE.match(line.strip()):
             return found
         names = {hit.start("value") - 2: hit["name"] for hit in _REGISTER.finditer(line)}
         seen: set[str] = set()
@@ -240,6 +247,10 @@ class CrashDecoder:
         """The places of an address. ``returns``: it is behind a call, whose line counts."""
         assert self._symbols is not None
         frames = self._symbols.resolve(address - 1 if returns else address)
+        if frames:
+            self.resolved += 1
+        elif not mark:
+            self.unresolved += 1
         return [
             f"{mark}{address:#010x}: {frame}" if not n else f"{mark}  (inlined by) {frame}"
             for n, frame in enumerate(frames)
@@ -250,11 +261,12 @@ class CrashDecoder:
     def _take_stack_line(self, line: str) -> bool:
         """Keep a line of a stack; False: the stack has ended."""
         pattern = _STACK_LINE if self._in_stack else _STACK_LINE_8266
-        hit = pattern.match(line.strip())
+        line = line.strip()
+        hit = pattern.match(line)
         if hit is None:
             if self._in_8266_stack and not line.startswith("<<<"):
-                return re.match(r"\s*$|ctx: |sp: ", line) is not None
-            return not line.strip() and not self._stack
+                return re.match(r"$|ctx: |sp: ", line) is not None
+            return not line and not self._stack
         at = int(hit["at"], 16)
         for word in hit["words"].split():
             if len(self._stack) < MAX_STACK:

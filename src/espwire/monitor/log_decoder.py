@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 # a line without any of these has nothing to decode
 SEARCHED = tuple(key.encode() for key in (*KEYS, *REFUSAL_KEYS))
 LONGEST_LINE = 0x10000  # bytes; a longer line is passed on without being decoded
-_TIME = re.compile(r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{3} ")  # of a log with --timestamps
+# what espwire, idf.py, PlatformIO, the Arduino IDE, ESPHome, tio, minicom and ts put in front of lines
+_TIME = re.compile(
+    r"\[?(?:\d{4}-\d\d-\d\d[ T]|[A-Z][a-z]{2} [ \d]\d )?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+    r"(?:Z|[+-]\d\d:?\d\d)?\]?(?: -?>(?= ))? ?"
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -22,13 +26,20 @@ class LogDecoder:
     """Takes bytes in chunks of any size, and returns them with the added lines. Nothing of the log is changed.
 
     Most chunks of a log have nothing to decode. A quick search for literal text finds those, and they are not split.
+    Parameters: see ``CrashDecoder``.
     """
 
-    def __init__(self, symbols: SymbolSet | None) -> None:
-        self._crash, self._refusals = CrashDecoder(symbols), RefusalWatcher()
+    def __init__(self, symbols: SymbolSet | None, *, no_symbols: str = "") -> None:
+        self._crash = CrashDecoder(symbols, no_symbols=no_symbols)
+        self._refusals = RefusalWatcher()
         self._rest = b""
         self._in_long_line = False
         self.added = 0
+
+    @property
+    def only_unresolved(self) -> bool:
+        """Whether there were addresses, and the ELF files have none of them."""
+        return bool(self._crash.unresolved and not self._crash.resolved)
 
     def feed(self, data: bytes) -> bytes:
         """Return complete lines, with what they mean."""
@@ -60,15 +71,16 @@ class LogDecoder:
             if self._in_long_line:
                 self._in_long_line = False
                 continue
-            if line.startswith(b"--- ") or not (
-                self._crash.busy or any(key in line for key in SEARCHED)
-            ):
+            if not (self._crash.busy or any(key in line for key in SEARCHED)):
                 continue
             text = _COLOUR.sub("", line.decode("utf-8", "replace")).rstrip("\r\n")
             time = _TIME.match(text)
+            text = text[time.end() :] if time else text
+            if text.startswith("--- "):  # added by a monitor
+                continue
             refusal = self._refusals.feed(text)
             texts = [] if refusal is None else [refusal]
-            texts += self._crash.feed(text[time.end() :] if time else text)
+            texts += self._crash.feed(text)
             notes = self._notes(texts)
             parts.append(notes if line.endswith(b"\n") or not notes else b"\n" + notes)
         return b"".join(parts)

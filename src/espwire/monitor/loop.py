@@ -52,6 +52,7 @@ class MonitorOptions:
     :param dtr: assert DTR while the port is open
     :param eol: bytes that Enter sends
     :param shows_keys: name the monitor's keys at the start
+    :param waits: a port that is not there at the start is waited for
     """
 
     baud: int = 115200
@@ -62,6 +63,7 @@ class MonitorOptions:
     dtr: bool = False
     eol: bytes = b"\r"
     shows_keys: bool = True
+    waits: bool = False
 
 
 class Monitor:
@@ -97,10 +99,8 @@ class Monitor:
         :raises TransportError: the port cannot be opened at the start
         """
         try:
-            self._open()
-            self._note(self._greeting())
-            reset = self._options.reset
-            while True:
+            ended, reset = self._start(), self._options.reset
+            while ended is None:
                 try:
                     if reset:
                         reset = False
@@ -108,14 +108,24 @@ class Monitor:
                     ended = self._pass_bytes()
                 except TransportLost as error:
                     ended = self._wait_back(error)
-                if ended is not None:
-                    with suppress(TransportError):
-                        self._drain()
-                    return ended
+            with suppress(TransportError):
+                self._drain()
+            return ended
         finally:
             self._release()
             self._close()
             self._console.cut()
+
+    def _start(self) -> MonitorCommand | None:
+        """Open the port; a command: a key ended the monitor while the port was not there."""
+        try:
+            self._open()
+        except PortNotFound as error:
+            if not self._options.waits:
+                raise
+            return self._wait_back(error)
+        self._note(self._greeting())
+        return None
 
     def _drain(self) -> None:
         """Read on until the chip is quiet: a CP2102N that is closed while it receives may not receive any more."""
@@ -189,7 +199,7 @@ class Monitor:
             self._rate_note = text
             self._note(text)
 
-    def _wait_back(self, error: TransportLost) -> MonitorCommand | None:
+    def _wait_back(self, error: TransportError) -> MonitorCommand | None:
         """Wait until the device is back (None), or a key ends the monitor."""
         own = self._transport is not None and self._transport.info.kind in USB_KINDS
         self._close()
@@ -284,6 +294,9 @@ class Monitor:
                 transport.set_lines(dtr=True)
 
     def _may_leave(self, action: MonitorCommand) -> bool:
+        if self._transport is None:
+            self._note("the port is disconnected: wait until it is back")
+            return False
         flash = action is MonitorCommand.FLASH
         if self._options.can_flash if flash else self._options.can_debug:
             return True

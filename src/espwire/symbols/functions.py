@@ -89,8 +89,10 @@ class FunctionTable:
                 assert found is not None
                 _, attributes, at = found
                 if shape.tag in SCOPES:
-                    scope = self._inner(scope, attributes)
+                    scope = self._inner(scope, shape.tag, attributes)
                 else:
+                    # a lambda's function is inside another one's entry, but it is not inlined there
+                    parent = parent if shape.tag == INLINED else -1
                     parent = self._add(offset, attributes, scope, parent, depth)
             else:
                 at = unit.skip(shape, at)
@@ -103,8 +105,9 @@ class FunctionTable:
             elif not depth:
                 return
 
-    def _inner(self, scope: str, attributes: Attributes) -> str:
-        name = self._unit.text(attributes.get(NAME)) or "(anonymous namespace)"
+    def _inner(self, scope: str, tag: int, attributes: Attributes) -> str:
+        unnamed = "(anonymous namespace)" if tag == NAMESPACE else "(unnamed class)"
+        name = self._unit.text(attributes.get(NAME)) or unnamed
         self._unit.effort.spend(len(scope) // CHARACTERS)
         return f"{scope}{name}::"
 

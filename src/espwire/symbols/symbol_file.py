@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from espwire.errors import ElfError, FileError
+from espwire.errors import ElfError, FileError, name_file
 from espwire.files import naming_errors, read_file
 from espwire.symbols.debug_sections import DebugFile, read_debug_file, read_name, read_symbols
 from espwire.symbols.dwarf import COMP_DIR, NAME, STMT_LIST, Effort, Unit
@@ -44,8 +44,8 @@ class Frame(NamedTuple):
     inlined: bool = False
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line or '?'}" if self.file else "??:0"
-        return escape(f"{self.function or '??'} at {place}")
+        place = f" at {self.file}:{self.line or '?'}" if self.file else ""
+        return escape(f"{self.function or '??'}{place}")
 
 
 @dataclass
@@ -85,7 +85,8 @@ class SymbolFile:
         self.damage = ""  # why some addresses could not be resolved
         self.changed = index is None  # the index has something new
         self._tables: OrderedDict[int, Tables | None] = OrderedDict()  # None: it is damaged
-        self.index = index or self._build_index()
+        with name_file(self.name):
+            self.index = index or self._build_index()
         self._lows = [low for low, _, _ in self.index.units]
 
     @property

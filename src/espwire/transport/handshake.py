@@ -90,20 +90,33 @@ def parse_refusal(value: bytes, name: str) -> TransportError:
         case "port-busy":
             return PortBusy(message, hint="Wait until the other client has finished, or close it.")
         case "port-not-found":
-            hint = "Plug the board in again at the computer that serves it."
-            return PortNotFound(message, hint=hint)
+            return PortNotFound(
+                message, hint="Plug the board in again at the computer that serves it."
+            )
         case "token-needed":
-            hint = "Use espwire://HOST:PORT?token-file=FILE with the server's token."
-            return PortDenied(message, hint=hint, code="token-needed")
+            return PortDenied(
+                message,
+                hint="Use espwire://HOST:PORT?token-file=FILE with the server's token.",
+                code="token-needed",
+            )
         case "wrong-token":
-            hint = "Use the token that the server was started with."
-            return PortDenied(message, hint=hint, code="wrong-token")
+            return PortDenied(
+                message,
+                hint="Start the server with --token-file, and use the same token here.",
+                code="wrong-token",
+            )
         case "address-not-allowed":
-            hint = "Start the server with --allow and the network of this computer."
-            return PortDenied(message, hint=hint, code="address-not-allowed")
+            return PortDenied(
+                message,
+                hint="Start the server with --allow and the network of this computer.",
+                code="address-not-allowed",
+            )
         case "bad-request":
-            hint = "Use the same version of espwire on both computers."
-            return TransportError(message, hint=hint, code="bad-request")
+            return TransportError(
+                message,
+                hint="Use the same version of espwire on both computers.",
+                code="bad-request",
+            )
     return TransportError(message, code="server-refused", hint="Look at the server's log.")
 
 

@@ -7,7 +7,6 @@ arrives, and a reset sequence is one message that the server plays with exact ti
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import secrets
 from urllib.parse import parse_qsl, urlsplit
@@ -102,14 +101,11 @@ class RemoteTransport(Rfc2217Transport):
             )
         if answer[1]:
             self._prove(token, answer[2:], nonce, wait)
+        elif token is not None:  # it may be another server
+            text = b"wrong-token\0the server requires no token, so it may not be the right server"
+            raise parse_refusal(text, self.info.name)
         identity = self._await_answer(telnet.IDENTITY, wait)
-        info = parse_identity(identity or b"", self.info.name, round_trip)
-        if token is not None and not answer[1]:
-            text = (
-                "the server does not require a token, so it has not proved that it is the right one"
-            )
-            info = dataclasses.replace(info, warning=text)
-        self.info = info
+        self.info = parse_identity(identity or b"", self.info.name, round_trip)
 
     def discard_input(self) -> None:
         """Discard received bytes, here, on the way and at the server, without waiting."""

@@ -221,7 +221,8 @@ class TcpTransport:
             raise self._lost_error(error) from None
         if not data:
             raise TransportLost(
-                f"{self.info.name} was closed by the server", hint="Restart the server."
+                f"{self.info.name} was closed by the server",
+                hint="Look at the server's log. A server of serve-port needs rfc2217:// or espwire://.",
             )
         return data
 

@@ -295,7 +295,11 @@ OPTIONS: Mapping[str, UrlOption] = {
     ),
     "mac": UrlOption(_parse_mac, "…", "MAC address", in_serve=True),
     "revision": UrlOption(_parse_revision, "3.1", "chip revision", in_serve=True),
-    "crystal": UrlOption(_parse_int, "26", "crystal frequency in MHz"),
+    "crystal": UrlOption(
+        _parse_int,
+        "26",
+        "crystal frequency in MHz; with 26, an ESP8266 and an ESP32-C2 print their boot text at 74880 baud",
+    ),
     "rom-crystal": UrlOption(
         _parse_int, "26", "crystal frequency that the ROM assumes, where it can be wrong"
     ),

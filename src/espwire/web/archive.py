@@ -24,6 +24,8 @@ def read_archive(source: BinaryIO) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(source) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if not entries:
+                raise BadArchive("it contains no files")
             size = sum(entry.file_size for entry in entries)
             if size > MOST_UNPACKED or len(entries) > MOST_FILES:
                 raise BadArchive("it is too large")

@@ -70,6 +70,17 @@ def test_a_key_is_reversed_hidden_and_locked_after_it_was_burned() -> None:
     assert [change.name for change in made.changes if change.secret] == ["BLOCK_KEY0"]
 
 
+def test_a_refused_purpose_is_named_as_the_line_would_leave_it() -> None:
+    store = VirtualStore("esp32c61")
+
+    def want(planner: Planner) -> None:
+        request_fields(planner, [("KEY_PURPOSE_3", "SECURE_BOOT_DIGEST2")])
+        request_keys(planner, [Key("BLOCK_KEY3", KEY, "USER")])
+
+    error = refuse(store, want, "efuse-purpose")
+    assert "another command gives it the purpose SECURE_BOOT_DIGEST2" in str(error)
+
+
 def test_the_same_key_again_is_finished_with_purpose_and_locks() -> None:
     store = VirtualStore("esp32c3")
     store.program(store.data.blocks[4], int.from_bytes(KEY[::-1], "little"))

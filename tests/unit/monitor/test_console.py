@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.monitor.console import FILE, Console
+from espwire.monitor.log import open_log
 from espwire.virtual.boot import Reason, find_boot_text
 
 ESP32 = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0/UART1/SDIO_REI_REO_V2))\r\n"
@@ -144,3 +146,11 @@ def test_why_a_chip_does_not_start_is_explained(screen: Any, line: bytes, start:
     Console(screen).feed(line + b"\r\n")
     (note,) = screen.urgent
     assert note.startswith(start)
+
+
+def test_the_log_has_explanations_below_their_lines(screen: Any, tmp_path: Path) -> None:
+    with open_log(tmp_path / "log") as log:
+        Console(screen, log=log).feed(b"Brownout detector was triggered\r\n\r\nRebooting...\r\n")
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[1].startswith("--- the supply voltage is too low")
+    assert lines[2:] == ["", "Rebooting..."]

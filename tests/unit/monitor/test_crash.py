@@ -85,9 +85,33 @@ def test_an_exception_of_a_virtual_esp8266_is_explained_and_its_stack_is_a_guess
     assert [note.partition(": ")[2] for note in notes[6:]] == [
         "collect at /firmware/crash.c:18",
         "app_main at /firmware/crash.c:23",
-        "start at ??:0",
+        "start",
     ]
     assert all(note.startswith("? 0x4") for note in notes[6:])
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2026-12-01 12:34:56.789 ",  # espwire
+        "2026-12-01 12:34:56 ",  # idf.py monitor
+        "12:34:56.789 > ",  # PlatformIO
+        "12:34:56.789 -> ",  # Arduino IDE
+        "[12:34:56]",  # ESPHome
+        "[2026-12-01 12:34:56.789] ",  # minicom, tio
+        "Dec  1 12:34:56 ",  # ts
+        "2026-12-01T12:34:56.789012Z ",  # CI services
+    ],
+)
+def test_times_of_other_programs_change_nothing(time: str) -> None:
+    rom = "load:0x42000054,len:0x2a38"
+    old = "\x1b[0;33m--- 0x42000054: read_register at sensor.h:8\x1b[0m"
+    for name in ("esp32c3", "esp8266"):
+        text = [rom, old, *run_crash(name).decode().splitlines()]
+        decoder = LogDecoder(symbols_of(name))
+        data = decoder.feed("".join(f"{time}{line}\n" for line in text).encode()) + decoder.finish()
+        notes = [line[4:] for line in data.decode().splitlines() if line.startswith("--- ")]
+        assert notes == decode("\n".join(text[2:]), name)
 
 
 def test_the_same_text_in_a_saved_log_gets_the_same_lines() -> None:

@@ -311,3 +311,21 @@ def test_a_rate_that_the_adapter_does_not_have_is_passed_over(screen: Any) -> No
     run(screen, ListPort(transport), b"", b"", b"\x1d", find_rate=True)
     assert transport.rates == [74880, 921600]
     assert "921600 baud" in screen.notes
+
+
+def test_a_port_that_is_missing_after_flashing_is_waited_for(screen: Any) -> None:
+    gone, back = PortNotFound("port /dev/ttyUSB0 not found"), ListLink([b"hello\r\n"])
+    port = ListPort(gone, back, away=2)
+    assert run(screen, port, b"", b"", b"", b"", b"\x1d", waits=True) is MonitorCommand.QUIT
+    assert "port /dev/ttyUSB0 not found; waiting for it to come back" in screen.text
+    assert "hello" in screen.text
+    with pytest.raises(PortNotFound):
+        run(screen, ListPort(PortNotFound("port /dev/ttyUSB0 not found")))
+
+
+@pytest.mark.parametrize("key", [b"\x14f", b"\x14g"])
+def test_a_disconnected_board_is_neither_flashed_nor_debugged(screen: Any, key: bytes) -> None:
+    port = ListPort(ListLink([TransportLost("it was disconnected")]), away=5)
+    ended = run(screen, port, key, b"", b"\x1d", can_flash=True, can_debug=True)
+    assert ended is MonitorCommand.QUIT
+    assert "the port is disconnected: wait until it is back" in screen.text

@@ -156,13 +156,6 @@ def test_a_port_that_fails_every_read_is_logged_once(monkeypatch):
     ]
 
 
-def test_a_server_that_requires_no_token_is_reported(token_file):
-    with serving(Echo()) as running:
-        port = open_transport(f"espwire://{running.address}?token-file={token_file.as_posix()}")
-        assert "does not require a token" in port.info.warning
-        port.close()
-
-
 def test_the_token_of_a_port_behind_the_server_is_not_shown():
     url = "espwire://lab-pc:2217?token=0123456789abcdef"
     context = SimpleNamespace(state=None)
@@ -213,6 +206,14 @@ def test_without_the_token_nothing_opens(url, code):
             assert caught.value.code == code
         assert running.transports[0].received == b""
     assert not any("connected" in note for note in running.notes)
+
+
+def test_a_client_with_a_token_refuses_a_server_without_one(token_file):
+    """Whoever can take the server's address could otherwise pose as it."""
+    with serving(Echo()) as running:
+        with pytest.raises(PortDenied, match="requires no token") as caught:
+            open_transport(f"espwire://{running.address}?token-file={token_file}")
+        assert caught.value.code == "wrong-token"
 
 
 def test_a_recorded_proof_is_worthless():

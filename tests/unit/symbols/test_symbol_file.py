@@ -53,6 +53,19 @@ def test_inlined_functions_are_a_chain(name: str) -> None:
     ]
 
 
+def test_names_of_cpp_have_their_scope_and_a_lambda_is_not_inlined() -> None:
+    file = load("names")
+    found = {file.resolve(address) for low, high in file.index.code for address in range(low, high)}
+    assert not any(frame.inlined for frames in found for frame in frames)
+    assert {frames[0].function for frames in found if frames} == {
+        "sensors::(anonymous namespace)::help",
+        "sensors::Bus<int>::read",
+        "(unnamed class)::operator()",
+        "App::loop",
+        "start",
+    }
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_address_is_what_addr2line_says(name: str) -> None:
     tool = shutil.which(PROGRAMS[name])
@@ -87,7 +100,7 @@ def test_a_label_of_assembly_code_is_a_function_without_a_file() -> None:
     file = load("esp8266")
     address = find_symbols("esp8266")["start"]
     assert file.resolve(address) == (Frame("start", "", 0),)
-    assert str(file.resolve(address)[0]) == "start at ??:0"
+    assert str(file.resolve(address)[0]) == "start"
 
 
 def test_addresses_outside_of_the_code_are_not_resolved() -> None:

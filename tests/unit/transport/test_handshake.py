@@ -79,6 +79,12 @@ def test_a_refusal_becomes_the_clients_error(code, kind):
     assert error.code == (code if code != "something-new" else "server-refused")
 
 
+def test_a_long_name_of_a_port_does_not_hide_its_holder():
+    port = "/dev/serial/by-id/usb-Silicon_Labs_CP2102_USB_to_UART_Bridge_Controller_0001-if00-port0"
+    text = f"{port} is in use by 192.168.1.20:50312 since 14:03:11"
+    assert text in str(parse_refusal(build_refusal("port-busy", text), "x"))
+
+
 @given(st.binary(max_size=700))
 def test_any_bytes_are_a_refusal_or_an_invalid_identity(data):
     assert isinstance(parse_refusal(data, "x"), TransportError)

@@ -145,6 +145,7 @@ def test_sampling_twice_as_fast_sees_each_bit_twice():
 def test_the_classic_sequence_enters_the_loader_and_a_plain_reset_leaves_it(name):
     transport = open_virtual(f"virtual:{name}?boot=app")
     assert not sync(transport)
+    transport.set_baud(transport.chip.text_baud)
     reset(transport, download=True)
     text = read_text(transport)
     assert transport.chip.state is State.LOADER
@@ -158,6 +159,14 @@ def test_the_classic_sequence_enters_the_loader_and_a_plain_reset_leaves_it(name
     if name != "esp8266":
         assert b"FLASH_BOOT" in text
     assert not sync(transport)
+
+
+def test_an_esp32c2_prints_at_74880_with_a_crystal_of_26_mhz():
+    for crystal, rate in ((26, 74880), (40, 115200)):
+        transport = open_virtual(f"virtual:esp32c2?crystal={crystal}")
+        transport.set_baud(rate)
+        reset(transport, download=True)
+        assert b"ESP-ROM:esp8684" in read_text(transport)
 
 
 def test_the_esp8266_prints_at_74880_with_its_usual_crystal():

@@ -100,7 +100,7 @@ def test_an_archive_is_unpacked_to_its_only_folder(tmp_path: Path) -> None:
     assert zipfile.is_zipfile(kept)
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 broken", pack(**{"../out.bin": b"x"})])
+@pytest.mark.parametrize("data", [b"", pack(), b"PK\x03\x04 broken", pack(**{"../out.bin": b"x"})])
 def test_a_bad_archive_is_an_error(browser: FakeBrowser, tmp_path: Path, data: bytes) -> None:
     assert engine.try_store(str(tmp_path / "files"), "b.zip", data, True) == ""
     assert browser.lines[-1]["event"] == "Error"

@@ -189,7 +189,7 @@ class _Session:
         from espwire.monitor.keys import EOL, MonitorCommand
         from espwire.monitor.loop import Monitor, MonitorOptions
 
-        choices, reset = self._choices, self._choices.reset
+        choices, reset, waits = self._choices, self._choices.reset, False
         while True:
             options = MonitorOptions(
                 baud=self._baud,
@@ -199,7 +199,9 @@ class _Session:
                 reset=reset,
                 dtr=choices.dtr,
                 eol=EOL[choices.eol],
+                waits=waits,
             )
+            waits = True
             with ExitStack() as terminal:
                 keyboard = self._open_keyboard(terminal)
                 ended = Monitor(self._port, self._console, keyboard=keyboard, options=options).run()
@@ -248,7 +250,7 @@ def _find_port(context: Context) -> Port:
 
 
 def _open_console(context: Context, choices: MonitorChoices, symbols: SymbolSet | None) -> Console:
-    from espwire.cli.monitor_session import StandardScreen, save_dump
+    from espwire.cli.monitor_session import NO_SYMBOLS, StandardScreen, save_dump
     from espwire.monitor.console import FILE, TERMINAL, Console
     from espwire.monitor.text import Kind
 
@@ -263,5 +265,6 @@ def _open_console(context: Context, choices: MonitorChoices, symbols: SymbolSet 
         stamp=datetime.now if choices.timestamps else None,
         chip=load_chip_option(context),
         symbols=symbols,
+        no_symbols=NO_SYMBOLS,
         save_dump=save_dump,
     )

@@ -72,6 +72,12 @@ def serve_port(
         raise UsageError(
             "--token-file and --token-env exclude each other", hint="Use only one of them."
         )
+    if endpoint.isdecimal():
+        raise UsageError(
+            f"--listen {shorten(endpoint)}: the address is missing",
+            hint=f"Write for example --listen 127.0.0.1:{shorten(endpoint)}.",
+            code="bad-host",
+        )
     host, first = _parse_listen(endpoint)
     if (reason := find_host_error(host)) is not None:
         raise UsageError(
