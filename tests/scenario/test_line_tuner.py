@@ -34,7 +34,7 @@ from espwire.device.device import Device
 from espwire.device.line_tuner import PROBE_BUDGET_S, RATES, LineTuner, RateMemory
 from espwire.device.loader import Direction, Loader
 from espwire.errors import NoReply
-from espwire.events import Event, Note, silent
+from espwire.events import Event, Note, Warned, silent
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
 from espwire.protocol.stub import TrialBaudrate
@@ -102,7 +102,8 @@ def use_memory(board: Board, **rates: int) -> Memory:
 @pytest.mark.parametrize("chip", ["esp32", "esp32c3", "esp8266"])
 def test_a_clean_line_takes_one_trial(chip: str) -> None:
     board = Board("", chip)
-    assert board.rate == 460_800, "the upload, which a reset can undo"
+    upload = 460_800 if chip == "esp8266" else 921_600
+    assert board.rate == upload, "a reset can undo it"
     board.write()
     assert (board.rate, board.trials) == (2_000_000, [2_000_000])
     assert Note(text="changed the baud rate to 2000000") in board.events
@@ -111,15 +112,17 @@ def test_a_clean_line_takes_one_trial(chip: str) -> None:
 @pytest.mark.parametrize(
     ("query", "stable", "uploaded", "rate"),
     [
-        ("", 2_000_000, 921_600, 2_000_000),
-        ("", 921_600, 921_600, 2_000_000),
-        ("errors=2000000:1,1500000:1,1000000:1,921600:1,460800:1", 230_400, 230_400, 230_400),
-        ("errors=921600:1", 1_000_000, 115_200, 1_000_000),  # reset, and uploaded without a change
-        ("", 123_456, 460_800, 2_000_000),  # not a rate of the list
+        ("", 2_000_000, [921_600], 2_000_000),
+        ("", 921_600, [921_600], 2_000_000),
+        ("errors=2000000:1,1500000:1,1000000:1,921600:1,460800:1", 230_400, [230_400], 230_400),
+        ("errors=921600:1", 1_000_000, [460_800], 1_000_000),  # reset, and uploaded at a lower rate
+        ("errors=921600:1,460800:1", 1_000_000, [115_200], 1_000_000),
+        ("errors=921600:3e-4/0", 0, [921_600, 460_800], 2_000_000),  # answers, but loses blocks
+        ("", 123_456, [921_600], 2_000_000),  # not a rate of the list
     ],
 )
 def test_the_stub_is_uploaded_at_the_rate_that_was_stable_last(
-    query: str, stable: int, uploaded: int, rate: int, monkeypatch: pytest.MonkeyPatch
+    query: str, stable: int, uploaded: list[int], rate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("espwire.device.connect._find_memory", lambda *_: Memory(write=stable))
     rates: list[int] = []
@@ -131,7 +134,11 @@ def test_the_stub_is_uploaded_at_the_rate_that_was_stable_last(
 
     monkeypatch.setattr(stub_upload, "upload", note)
     board = Board(query)
-    assert rates == [uploaded]
+    assert rates == uploaded
+    capabilities = board.device.loader.dialect.capabilities
+    assert capabilities is not None
+    assert capabilities.cpu_hz, "its clock is raised"
+    assert not [event for event in board.events if isinstance(event, Warned)]
     board.write()
     assert board.rate in (rate, stable)
 
@@ -165,7 +172,7 @@ def test_the_fastest_rate_that_works_is_found_within_the_budget(query: str, rate
 def test_a_short_transfer_needs_no_trial() -> None:
     board = Board("")
     board.write(DATA[:0x4000])
-    assert (board.rate, board.trials) == (460_800, [])
+    assert (board.rate, board.trials) == (921_600, [])
 
 
 @pytest.mark.parametrize(
