@@ -12,8 +12,8 @@ from espwire.transport import telnet
 from espwire.transport.base import TransportInfo
 
 TIGHT = [
-    *((0.0, False, False), (0.0, True, True), (0.0, False, True), (0.05, True, False)),
-    *((0.1, False, False), (0.1, False, False)),
+    *((0.0, False, False), (0.0, True, True), (0.0, False, True), (0.02, True, False)),
+    *((0.07, False, False), (0.07, False, False)),
 ]
 HARD = [(0.0, False, True), (0.1, False, False)]
 
