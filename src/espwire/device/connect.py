@@ -50,6 +50,7 @@ from espwire.protocol.dialect import BaudRule, Dialect, EraseRule, Md5Form
 from espwire.protocol.opcodes import Op
 from espwire.settings import Settings
 from espwire.transport.base import CancelToken, Transport
+from espwire.transport.url import find_scheme
 
 if TYPE_CHECKING:
     from espwire.transport.ports import Port
@@ -198,12 +199,12 @@ def _open(
     report: Report,
 ) -> tuple[Transport, PortTracker]:
     """The open transport and the tracker of its port."""
-    if isinstance(port, str) and port.startswith("webserial:"):
+    if isinstance(port, str) and find_scheme(port) == "webserial":
         from espwire.transport.webserial_port import WebSerialPort
 
         port = WebSerialPort(port)
     if isinstance(port, str):
-        if port.startswith("virtual:") or "://" in port:
+        if find_scheme(port) == "virtual" or "://" in port:
             transport = _open_url(port, baud, settings.retry.open_attempts, cancel)
             return transport, PortTracker(report=report)
         from espwire.transport.ports import find_port
