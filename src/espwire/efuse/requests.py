@@ -30,7 +30,7 @@ def request_fields(planner: Planner, pairs: Sequence[Pair], *, force: bool = Fal
     """
     for name, text in pairs:
         field = planner.layout.field(name)
-        if field.format in MEASURED:
+        if field.format in MEASURED or not planner.before.exists(field):
             raise build_refusal(
                 f"{field.name} cannot be burned: the factory measures and burns it",
                 "Leave it as it is.",

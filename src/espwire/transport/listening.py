@@ -1,4 +1,4 @@
-"""What servers on TCP sockets share: listening, unsent bytes of a client, and stopping at a signal."""
+"""What servers on TCP sockets share: addresses, listening, unsent bytes of a client, and stopping at a signal."""
 
 from __future__ import annotations
 
@@ -10,11 +10,30 @@ import threading
 import time
 from collections.abc import Iterator
 
-from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportError
+from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportError, UsageError
+from espwire.sizes import parse_number
 from espwire.transport.base import CancelToken
 
+LOOPBACK = "127.0.0.1"
 CHUNK = 0x10000
 MOST_WAITING = 0x100000  # unsent bytes for a client; with more, the client is dropped
+
+
+def parse_endpoint(text: str, default_port: int | None = None) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT``, which is on loopback.
+
+    :param default_port: for ``HOST``, ``IPV6`` and ``[IPV6]``; None: the port must be given
+    :raises UsageError: it is none of these
+    """
+    host, colon, port = text.rpartition(":")
+    has_port = colon and not text.endswith("]") and (":" not in host or text.startswith("["))
+    if default_port is not None and not has_port:
+        return text.strip("[]") or LOOPBACK, default_port
+    if not colon:
+        raise UsageError(
+            f"{text!r} is not HOST:PORT", hint="Write 127.0.0.1:4000, or port 0 for a free one."
+        )
+    return host.strip("[]") or LOOPBACK, parse_number(port, "port", limit=0xFFFF)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from espwire.cli.commands.virtual import parse_endpoint
 from espwire.cli.main import main
 from espwire.errors import UsageError
+from espwire.transport.listening import parse_endpoint
 from espwire.virtual.config import VirtualOptions
 
 Served = list[tuple[VirtualOptions, tuple[str, int] | None]]
@@ -101,3 +101,12 @@ def test_endpoints() -> None:
     assert parse_endpoint(":80") == ("127.0.0.1", 80)
     with pytest.raises(UsageError):
         parse_endpoint("80")
+
+
+def test_endpoints_with_a_default_port() -> None:
+    assert parse_endpoint("lab-pc", 2217) == ("lab-pc", 2217)
+    assert parse_endpoint("", 2217) == ("127.0.0.1", 2217)
+    assert parse_endpoint("fe80::1", 2217) == ("fe80::1", 2217)
+    assert parse_endpoint("[::1]", 2217) == ("::1", 2217)
+    assert parse_endpoint("[::1]:80", 2217) == ("::1", 80)
+    assert parse_endpoint(":80", 2217) == ("127.0.0.1", 80)

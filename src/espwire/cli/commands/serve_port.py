@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from espwire.cli.commands.virtual import parse_endpoint
 from espwire.errors import UsageError
 from espwire.text import hide_token, shorten
 
@@ -65,6 +64,7 @@ def serve_port(
     and a token. Nothing is encrypted: use a tunnel (ssh -L) on networks that you do not trust.
     """
     from espwire.serve.server import ServeOptions, parse_network, serve_ports
+    from espwire.transport.listening import parse_endpoint
     from espwire.transport.remote import read_token
     from espwire.transport.tcp import find_host_error
 
@@ -78,7 +78,7 @@ def serve_port(
             hint=f"Write for example --listen 127.0.0.1:{shorten(endpoint)}.",
             code="bad-host",
         )
-    host, first = _parse_listen(endpoint)
+    host, first = parse_endpoint(endpoint, DEFAULT_PORT)
     if (reason := find_host_error(host)) is not None:
         raise UsageError(
             f"{shorten(host)!r} is not a host name: {reason}",
@@ -108,15 +108,6 @@ def serve_port(
     serve_ports(sources, options, announce=announce, note=context.note)
 
 
-def _parse_listen(text: str) -> tuple[str, int]:
-    """The host and the number of ``HOST``, ``HOST:PORT`` or an IPv6 address, in brackets with a port."""
-    if ":" not in text or text.endswith("]"):
-        return text.strip("[]") or "127.0.0.1", DEFAULT_PORT
-    if text.count(":") > 1 and not text.startswith("["):
-        return text, DEFAULT_PORT
-    return parse_endpoint(text)
-
-
 def _warn_of_access(context: Context, host: str, *, limited: bool, token: bool) -> None:
     if _is_loopback(host):
         return
@@ -143,9 +134,10 @@ def _find_source(context: Context, name: str) -> PortSource:
     from espwire.cli.ports import find_target
     from espwire.serve.server import PortSource
     from espwire.transport.ports import NamedPort
+    from espwire.transport.url import find_scheme
 
     target = find_target(name, state=context.state)
-    if isinstance(target, str) and target.lower().startswith("virtual:"):
+    if isinstance(target, str) and find_scheme(target) == "virtual":
         return PortSource(name, _open_live(target))
     if isinstance(target, str):
         return PortSource(hide_token(name), lambda baud: NamedPort(target).open(baud=baud))

@@ -13,7 +13,6 @@ from espwire.chips.registry import load_chip
 from espwire.cli.commands.chip import describe_device, device_data
 from espwire.cli.inputs import Input, read_inputs
 from espwire.errors import UsageError, VerifyError
-from espwire.sizes import parse_number
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
@@ -81,6 +80,7 @@ def serve(
     **keys: str | None,
 ) -> None:
     """Runs until Ctrl-C. Any flashing tool can connect to it."""
+    from espwire.transport.listening import parse_endpoint
     from espwire.virtual.config import parse_options
     from espwire.virtual.server import serve
 
@@ -112,19 +112,6 @@ def serve(
 def _quote(text: str) -> str:
     """Quote for a URL, also what is not valid text: the URL's parser then refuses it."""
     return quote(text, safe="", errors="replace")
-
-
-def parse_endpoint(text: str) -> tuple[str, int]:
-    """Parse ``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT``.
-
-    :raises UsageError: it is none of these
-    """
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        raise UsageError(
-            f"{text!r} is not HOST:PORT", hint="Write 127.0.0.1:4000, or port 0 for a free one."
-        )
-    return host.strip("[]") or "127.0.0.1", parse_number(port, "port", limit=0xFFFF)
 
 
 @click.command()
