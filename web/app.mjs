@@ -1,12 +1,13 @@
 // The page: its controls run command lines of espwire in the engine, and show the events.
 import { download, find, formatSize, hex, make } from "./dom.mjs";
-import { Engine } from "./engine.mjs";
+import { Engine, Outcome, makeError } from "./engine.mjs";
 import { askForPort, describe, describeFigures, explainError } from "./events.mjs";
 import { drawMap, listArea, nameArea } from "./flash-map.mjs";
 import { runPlanned } from "./plan.mjs";
 import { SerialPorts, findObstacle } from "./serial.mjs";
 
 const MOST_LINES = 5000; // of log and console
+const MOST_BYTES = 256 * 1024 * 1024; // of a file; the engine accepts no more
 const began = performance.now();
 const serial = new SerialPorts();
 const engine = new Engine(serial);
@@ -77,7 +78,7 @@ async function perform(title, work, { consents = false, keep = false } = {}) {
   find("job").hidden = false;
   update();
   try {
-    const outcome = await running;
+    const outcome = await running.catch((error) => new Outcome(makeError("page", error.message, "Choose the file again.")));
     for (const warning of outcome.all?.("Warned") ?? []) showMessage("warning", make("p", {}, warning.text));
     if (outcome.error && !(consents && outcome.needsConsent)) showError(outcome.error);
     return outcome;
@@ -90,6 +91,12 @@ async function perform(title, work, { consents = false, keep = false } = {}) {
 /** Run a command line on the board. */
 const run = (line, title, options) => perform(title, () => engine.run([...portOptions(), ...line]), options);
 const runQuietly = (line, title) => run(line, title, { consents: true });
+
+/** Give the engine a file of the user. */
+async function store(path, file, options) {
+  if (file.size > MOST_BYTES) return new Outcome(makeError("file-size", `${file.name} is too large: ${file.size.toLocaleString("en")} bytes.`, "Choose a file of at most 256 MB."));
+  return engine.store(path, new Uint8Array(await file.arrayBuffer()), options);
+}
 
 function portOptions() {
   return board ? ["-p", board.port, ...board.options] : [];
@@ -181,7 +188,7 @@ async function takeFiles(files, address = "") {
     await engine.clear();
     let outcome, first;
     for (const { file, name } of list) {
-      outcome = await engine.store(name, new Uint8Array(await file.arrayBuffer()));
+      outcome = await store(name, file);
       if (outcome.error) return outcome;
       first ??= outcome.path;
     }
@@ -288,8 +295,10 @@ function showArea(area) {
   const picker = make("input", { type: "file" });
   picker.addEventListener("change", async () => {
     const [file] = picker.files;
-    const { path, error } = await engine.store(`area/${file.name}`, new Uint8Array(await file.arrayBuffer()), { unpack: false });
-    if (error) return showError(error);
+    picker.value = "";
+    if (!file) return;
+    const { path, error } = await perform(`Reading ${file.name}`, () => store(`area/${file.name}`, file, { unpack: false }));
+    if (error) return;
     await change(["write-flash", range[0], path], { title: `Write ${file.name} to ${name}`, action: "Write" });
   });
   const read = make("button", {}, "Download");
@@ -322,9 +331,8 @@ find("restore").addEventListener("change", async (event) => {
   const [file] = event.target.files;
   event.target.value = "";
   if (!file) return;
-  const { path, error } = await engine.store("restore.zip", new Uint8Array(await file.arrayBuffer()), { unpack: false });
-  if (error) showError(error);
-  else await planned(["restore", path], { title: `Restore ${file.name}`, action: "Restore" });
+  const { path, error } = await perform(`Reading ${file.name}`, () => store("restore.zip", file, { unpack: false }));
+  if (!error) await planned(["restore", path], { title: `Restore ${file.name}`, action: "Restore" });
 });
 find("show-partitions").addEventListener("click", async () => showText("partitions", await run(["partitions", "show"], "Reading the partition table")));
 find("show-ota").addEventListener("click", async () => showText("partitions", await run(["ota", "status"], "Reading the OTA data")));
@@ -371,7 +379,7 @@ find("inspect").addEventListener("change", async (event) => {
   event.target.value = "";
   if (!file) return;
   const outcome = await perform(`Inspecting ${file.name}`, async () => {
-    const stored = await engine.store(`inspect/${file.name}`, new Uint8Array(await file.arrayBuffer()));
+    const stored = await store(`inspect/${file.name}`, file);
     return stored.error ? stored : engine.run(["image-info", stored.path]);
   });
   showText("inspected", outcome);
@@ -407,9 +415,9 @@ window.addEventListener("beforeunload", (event) => {
 async function start() {
   const obstacle = findObstacle();
   if (obstacle) find("serial-hint").textContent = obstacle;
-  links = await fetch(new URL("links.json", import.meta.url)).then((reply) => reply.json());
   const state = find("engine-state");
   try {
+    links = await fetch(new URL("links.json", import.meta.url)).then((reply) => reply.json());
     const started = await engine.ready;
     const chips = await engine.run(["chips"]);
     find("virtual-chip").replaceChildren(
@@ -422,7 +430,7 @@ async function start() {
     update();
   } catch (error) {
     state.textContent = "";
-    showError({ message: `Python could not be started: ${error.message}`, code: "start", hint: "Reload the page, or use a newer browser." });
+    showError({ message: `The page could not be started: ${error.message}`, code: "start", hint: "Reload the page, or use a newer browser." });
   }
 }
 update();

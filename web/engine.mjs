@@ -1,10 +1,18 @@
 // The page's side of the worker: starts it, runs one job at a time, passes its requests to the serial port.
 import { reword } from "./wording.mjs";
 
+const PASSING = new Set(["Output", "Progress"]); // events that are only shown; a console can have any number of them
+
+/** An event for an error outside of espwire's own commands. */
+export const makeError = (code, message, hint) => ({ event: "Error", code, message, hint, details: {} });
+
 /** Of a command: `code` is the exit code; `result` and `error` are its last events of that kind. */
 export class Outcome {
   code = 0;
-  events = [];
+  events;
+  constructor(...events) {
+    this.events = events;
+  }
   get result() {
     return this.events.findLast((event) => event.event === "Result");
   }
@@ -42,9 +50,24 @@ export class Engine extends EventTarget {
     this.ready = new Promise((resolve, reject) => {
       this.#worker = new Worker(new URL("./worker.mjs", import.meta.url), { type: "module" });
       this.#worker.onmessage = ({ data }) => this.#receive(data, resolve, reject);
-      this.#worker.onerror = (event) => reject(new Error(event.message || "the worker did not start"));
+      this.#worker.onerror = (event) => {
+        const failure = event.message || "the worker did not start";
+        reject(new Error(failure));
+        this.#end({ failure });
+      };
     });
     this.ready.catch(() => {});
+  }
+
+  /** Start the engine anew; all running jobs end with `outcome`. */
+  #restart(outcome) {
+    this.#worker.terminate();
+    this.#start();
+    this.#end(outcome);
+  }
+
+  #end(outcome) {
+    for (const job of [...this.#jobs.values()]) job.done(outcome);
   }
 
   get busy() {
@@ -64,8 +87,9 @@ export class Engine extends EventTarget {
         this.#jobs.get(message.job)?.event(reword(JSON.parse(message.line)));
         break;
       case "port": {
+        const worker = this.#worker; // while the port works, another may replace it
         const reply = await this.ports.perform(message.operation, message.values);
-        this.#worker.postMessage({ kind: "answer", number: message.number, reply });
+        worker.postMessage({ kind: "answer", number: message.number, reply });
         break;
       }
       case "done":
@@ -89,10 +113,18 @@ export class Engine extends EventTarget {
 
   async #collect(message, transfer = []) {
     const outcome = new Outcome();
-    outcome.code = await this.#send(message, transfer, (event) => {
-      outcome.events.push(event);
+    const show = (event) => {
+      if (!PASSING.has(event.event)) outcome.events.push(event);
       this.dispatchEvent(new CustomEvent("event", { detail: event }));
-    });
+    };
+    try {
+      outcome.code = await this.#send(message, transfer, show);
+    } catch (error) {
+      this.#restart({ failure: error.message });
+      outcome.code = 1;
+      const reason = error.message.trim().split("\n").at(-1); // of a traceback
+      show(makeError("engine", `Python has failed and was started again: ${reason}`, "Virtual chips are erased. Choose the file again."));
+    }
     return outcome;
   }
 
@@ -132,9 +164,6 @@ export class Engine extends EventTarget {
       this.#worker.postMessage({ kind: "cancel" });
       return;
     }
-    this.#worker.terminate();
-    const jobs = [...this.#jobs.values()];
-    this.#start();
-    for (const job of jobs) job.done({ value: 130 });
+    this.#restart({ value: 130 });
   }
 }

@@ -190,6 +190,11 @@ class EspwireInstall extends HTMLElement {
     else root.append(make("slot", { name: "activate", onclick: (event) => this.#start(event) }, make("button", { type: "button", class: "install", part: "button" }, "Install")));
   }
 
+  /** The page has removed the button, and its dialogs with it: this cancels the work. */
+  disconnectedCallback() {
+    for (const dialog of this.shadowRoot?.querySelectorAll("dialog") ?? []) dialog.close();
+  }
+
   async #start(event) {
     event.preventDefault();
     if (panel) return;

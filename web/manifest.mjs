@@ -4,6 +4,7 @@ const ESPRESSIF = 0x303a;
 const NATIVE_USB = new Set([0x0002, 0x0009, 0x0012, 0x001f, 0x0020, 0x1001]); // its product ids; a test compares them with chips/
 const USED = new Set(["name", "version", "builds", "new_install_prompt_erase", "new_install_skip_erase"]);
 const LAST_ADDRESS = 0xffffffff;
+const MOST_BYTES = 128 * 1024 * 1024; // of a build: the largest flash
 
 /** An error for the user. */
 export class Refusal extends Error {
@@ -102,13 +103,32 @@ export function findBuilds(manifest, chip, port) {
 
 export const listFamilies = (manifest) => [...new Set(manifest.builds.map((build) => build.family))].join(", ");
 
+/** The content of a reply, of which at most `most` bytes are loaded, whatever its headers say. */
+async function loadContent(reply, most, part, signal) {
+  const chunks = [];
+  let left = most;
+  try {
+    for await (const chunk of reply.body) {
+      left -= chunk.length;
+      if (left < 0) throw new Refusal("not-loaded", `${part.path} is too large for a flash.`, "Report this to the owner of this page.");
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (signal.aborted || error instanceof Refusal) throw error;
+    throw new Refusal("not-loaded", `${part.path} is incomplete: the connection was closed.`, "Check the network connection, then try again.");
+  }
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
 /** The contents of a build's parts: [{offset, name, data}]. */
 export async function loadParts(build, signal) {
   const files = [];
+  let left = MOST_BYTES;
   for (const [index, part] of build.parts.entries()) {
-    const reply = await load(part.url, signal, part.path);
-    const name = part.path.split("/").pop().replace(/[^\w.-]+/g, "_");
-    files.push({ offset: part.offset, name: `${index}/${name || "part"}`, data: new Uint8Array(await reply.arrayBuffer()) });
+    const data = await loadContent(await load(part.url, signal, part.path), left, part, signal);
+    left -= data.length;
+    const name = part.url.pathname.split("/").pop().slice(-60).replace(/[^\w.-]+/g, "_");
+    files.push({ offset: part.offset, name: `${index}/${name || "part"}`, data });
   }
   return files;
 }

@@ -1,7 +1,8 @@
 // The serial ports of the page (Web Serial). The engine's transport (transport/webserial.py) calls `perform`.
 
 const BUFFER = 255 * 1024; // bytes; the browser's default of 255 overruns at high rates
-const CLOSE_LIMIT = 3000; // ms
+const CLOSE_LIMIT = 6000; // ms
+const LIMIT = 15000; // ms of any other operation; opening includes closing
 const RESUMABLE = new Set(["BufferOverrunError", "BreakError", "FramingError", "ParityError"]);
 
 /** Why the browser has no serial ports; empty: it has. */
@@ -28,6 +29,19 @@ export function listCauses() {
   return common;
 }
 
+/** The result of a promise, or an error after `milliseconds`. */
+async function limit(promise, milliseconds, name, message) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new DOMException(message, name)), milliseconds);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 const ok = (value = null) => ({ ok: true, value });
 const failed = (error, hint = "") => ({ ok: false, name: error.name, message: error.message, hint });
 const missing = () => failed(new DOMException("the port is not connected", "NotFoundError"));
@@ -35,6 +49,7 @@ const missing = () => failed(new DOMException("the port is not connected", "NotF
 export class SerialPorts extends EventTarget {
   #ports = new Map(); // number → SerialPort
   #count = 0;
+  #operations = 0;
   #open = null; // the port that is open: {number, port, baud, reader, reading, lost}
   #sink = { data() {}, lost() {} };
 
@@ -65,9 +80,12 @@ export class SerialPorts extends EventTarget {
   }
 
   async perform(operation, values) {
+    const number = ++this.#operations;
     try {
-      return await this[`do_${operation}`](...values);
+      return await limit(this[`do_${operation}`](...values), LIMIT, "NetworkError", "the port does not respond");
     } catch (error) {
+      // the next job closes the port and opens it again, if it has not done so already
+      if (this.#open && number === this.#operations) this.#lose(this.#open, error.message);
       return failed(error, listCauses());
     }
   }
@@ -114,30 +132,41 @@ export class SerialPorts extends EventTarget {
   }
 
   async #openPort(number, port, baud) {
-    await port.open({ baudRate: baud, bufferSize: BUFFER });
+    const settings = { baudRate: baud, bufferSize: BUFFER };
+    try {
+      await port.open(settings);
+    } catch (error) {
+      if (error.name !== "InvalidStateError") throw error;
+      await port.close(); // it could not be closed before
+      await port.open(settings);
+    }
     const open = { number, port, baud, reader: null, stopping: false, lost: false };
     this.#open = open;
     open.reading = this.#read(open);
   }
 
   async #read(open) {
-    // overrun, break, framing and parity errors end a stream, not the port: take the next one
-    while (!open.stopping && open.port.readable) {
-      open.reader = open.port.readable.getReader();
-      try {
-        for (;;) {
-          const { value, done } = await open.reader.read();
-          if (done) break;
-          this.#sink.data(value);
-        }
-      } catch (error) {
-        if (!RESUMABLE.has(error.name)) {
-          this.#lose(open, error.message);
-          return;
-        }
-      } finally {
-        open.reader.releaseLock();
+    try {
+      while (!open.stopping && open.port.readable) await this.#readStream(open);
+      this.#lose(open);
+    } catch (error) {
+      this.#lose(open, error.message);
+    }
+  }
+
+  /** Read until the stream ends. Overrun, break, framing and parity errors end it, too, but not the port. */
+  async #readStream(open) {
+    open.reader = open.port.readable.getReader();
+    try {
+      for (;;) {
+        const { value, done } = await open.reader.read();
+        if (done) return;
+        this.#sink.data(value);
       }
+    } catch (error) {
+      if (!RESUMABLE.has(error.name)) throw error;
+    } finally {
+      open.reader.releaseLock();
     }
   }
 
@@ -161,7 +190,7 @@ export class SerialPorts extends EventTarget {
       await open.reading;
       await open.port.close();
     })();
-    await Promise.race([work.catch(() => {}), new Promise((resolve) => setTimeout(resolve, CLOSE_LIMIT))]);
+    await limit(work, CLOSE_LIMIT, "TimeoutError", "").catch(() => {});
   }
 
   async #reopen(baud, dtr, rts) {
@@ -176,16 +205,11 @@ export class SerialPorts extends EventTarget {
     return this.#open;
   }
 
-  async do_write(data, limit) {
+  async do_write(data, milliseconds) {
     const writer = this.#current().port.writable.getWriter();
-    let timer;
-    const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new DOMException("the port takes no data", "TimeoutError")), limit);
-    });
     try {
-      await Promise.race([writer.write(data), late]);
+      await limit(writer.write(data), milliseconds, "TimeoutError", "the port takes no data");
     } finally {
-      clearTimeout(timer);
       writer.releaseLock();
     }
     return ok();

@@ -5,7 +5,8 @@ import { loadPyodide } from "./pyodide/pyodide.mjs";
 const FILES = "/files";
 const post = (message, transfer = []) => self.postMessage(message, transfer);
 
-let job = 0; // the running one
+let job = 0; // the running one, or the last
+let running = false;
 let cancelled = false;
 let typed = "";
 let chunks = []; // received from the serial port
@@ -13,6 +14,11 @@ let lostReason = "";
 let wake = () => {};
 let calls = 0;
 const waiting = new Map(); // number of a call to the page → its resolve
+
+function answer(number, reply) {
+  waiting.get(number)?.(reply);
+  waiting.delete(number);
+}
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -117,11 +123,13 @@ self.onmessage = ({ data: message }) => {
     case "cancel":
       cancelled = true;
       wake();
+      for (const number of waiting.keys()) answer(number, { ok: false, name: "AbortError", message: "cancelled" });
       break;
     case "type":
       typed += message.text;
       break;
     case "data":
+      if (!running) break; // the port stays open, but nobody reads what it sends
       chunks.push(message.data);
       wake();
       break;
@@ -130,8 +138,7 @@ self.onmessage = ({ data: message }) => {
       wake();
       break;
     case "answer":
-      waiting.get(message.number)?.(message.reply);
-      waiting.delete(message.number);
+      answer(message.number, message.reply);
       break;
     default:
       last = last.then(() => perform(message));
@@ -142,11 +149,15 @@ async function perform(message) {
   try {
     const engine = await started;
     job = message.job;
+    running = true;
     cancelled = false;
     typed = "";
     const value = await tasks[message.kind](engine, message);
     post({ kind: "done", job: message.job, value: value ?? null });
   } catch (error) {
     post({ kind: "done", job: message.job, failure: String(error) });
+  } finally {
+    running = false;
+    chunks = [];
   }
 }

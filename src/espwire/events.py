@@ -109,7 +109,7 @@ class PlanReady(Event):
 class Progress(Event):
     """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``) at flash ``address``.
 
-    Of the whole job with all its tasks: ``percent``, 0 to 100, which is 100 only when the last task has finished;
+    Of the whole operation with all its tasks: ``percent``, 0 to 100, which is 100 only when the last task has finished;
     ``job_done`` of ``job_total`` bytes that are transferred; ``rate`` of the transfers so far in bytes per second;
     ``seconds_left``, an estimate. None: not known.
     """
@@ -130,7 +130,7 @@ class Finished(Event):
     """A task succeeded. ``seconds`` are on the transport's clock; ``address`` is the start of its flash range.
 
     ``written``: how many of the ``size`` bytes had to be written, the others were in flash; None: all.
-    ``percent`` is the progress of the whole job with all its tasks, 0 to 100.
+    ``percent`` is the progress of the whole operation with all its tasks, 0 to 100.
     """
 
     task: str
@@ -180,17 +180,6 @@ def silent(event: Event) -> None:
     """The default report: ignore all events."""
 
 
-def with_percent(event: Event) -> Event:
-    """The event with a percentage. An event without one belongs to a job's only task."""
-    if isinstance(event, Progress) and event.percent is None:
-        return event.replace(
-            percent=round(100 * event.done / event.total, 1) if event.total else 100.0
-        )
-    if isinstance(event, Finished) and event.percent is None:
-        return event.replace(percent=100.0)
-    return event
-
-
 class Thinned:
     """Limits progress events to 20 per second of ``clock``; the first and the last of a task always pass.
 
@@ -230,7 +219,7 @@ class Reporter:
             self._start = now
         self._seq += 1
         self.sink(
-            with_percent(event).replace(
+            event.replace(
                 device=self.device,
                 seq=self._seq,
                 time=round(now - self._start, 6),

@@ -1,4 +1,4 @@
-"""The progress of a whole job over all its tasks, also after an interruption: percentage, bytes, rate, time left."""
+"""The progress of a whole operation over all its tasks, also after an interruption: percentage, bytes, rate, time left."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TRANSFERS = ("write", "read")
 
 
 class Task(NamedTuple):
-    """A task of a job. ``kind`` and ``name`` are those of its events (an empty name matches all).
+    """A task of an operation. ``kind`` and ``name`` are those of its events (an empty name matches all).
 
-    ``size`` in bytes. ``seconds``: how long it will take, or its share of the job in any unit.
+    ``size`` in bytes. ``seconds``: how long it will take, or its share of the operation in any unit.
     """
 
     kind: str
@@ -25,12 +25,12 @@ class Task(NamedTuple):
 
 
 class Overall:
-    """Adds the progress of the whole job to its events.
+    """Adds the progress of the whole operation to its events.
 
     Bytes and rate are those of the transfers (``write``, ``read``), or of all tasks if there are none.
 
     :param clock: seconds
-    :param tasks: in order; none: each task that reports is a job of its own
+    :param tasks: in order; none: each task that reports is an operation of its own
     :param timed: the tasks' ``seconds`` are estimates, and are used for the time left
     """
 
@@ -118,7 +118,7 @@ def _fits(task: Task, event: Progress | Finished) -> bool:
 
 
 class Continued:
-    """Adds up the progress of a job that is run again after an interruption, and then does only what is left."""
+    """Adds up the progress of an operation that is run again after an interruption, and then does only what is left."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -126,7 +126,7 @@ class Continued:
         self._bytes = self._base_bytes = 0
 
     def restart(self) -> None:
-        """The job was interrupted, and its next event is of another run."""
+        """The operation was interrupted, and its next event is of another run."""
         self._base, self._base_bytes = self._percent, self._bytes
 
     def __call__(self, event: Event) -> None:
@@ -144,7 +144,7 @@ class Continued:
 
 
 class Parts:
-    """Adds up the progress of a job in parts that are carried out one after another, each with tasks of its own.
+    """Adds up the progress of an operation in parts that are carried out one after another, each with tasks of its own.
 
     :param sizes: bytes that each part transfers, as far as known before; the percentage is by these
     """
@@ -173,7 +173,7 @@ class Parts:
             if left is not None and later:
                 left = round(left + later / event.rate, 1) if event.rate else None
             done_here, total_here = event.job_done, event.job_total or 0
-            if not self._sizes[self._at]:  # an erase or a check: not bytes of the job
+            if not self._sizes[self._at]:  # an erase or a check: not bytes of the operation
                 done_here = total_here = 0
             event = event.replace(
                 job_done=before + done_here,
@@ -190,7 +190,7 @@ def track(
     *,
     timed: bool = False,
 ) -> Report:
-    """``report`` for the events of a job: with the progress of the whole, at most 20 per second of ``clock``."""
+    """``report`` for the events of an operation: with the progress of the whole, at most 20 per second of ``clock``."""
     if report is silent:
         return report
     return Thinned(Overall(report, clock, tasks, timed=timed), clock=clock)

@@ -125,7 +125,7 @@ class LineGenerator:
         return block
 
     def _any_flag(self) -> list[str]:
-        flags = [f for f in self.layout.fields if f.kind == "flag" and not f.format]
+        flags = [f for f in self.layout.fields if f.kind == "flag" and not (f.format or f.group)]
         usable = [f for f in flags if not any(part in f.name for part in VERSION_FIELDS)]
         return [self.dice.choice(usable).name, "1"]
 

@@ -20,8 +20,9 @@ from both_programs import End, find_differences, run_ours, run_theirs
 from line_files import make_files
 from line_generator import Drawer, Line
 
-from espwire.cli.context import Context, Program
+from espwire.cli.context import Context
 from espwire.cli.main import main
+from espwire.cli.program import Program
 
 CI_LINES, FULL_LINES = 40, 300
 WORKERS = 2

@@ -34,9 +34,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # as conftest.py does, for a run
 from stub_faults_harness import FlashWatch
 
 from espwire.chips.registry import load_chip
-from espwire.cli.context import Context, Program
+from espwire.cli.context import Context
 from espwire.cli.main import main
 from espwire.cli.output import Output
+from espwire.cli.program import Program
 from espwire.device import loader, stub_image
 from espwire.device.backends import stub
 from espwire.errors import ToolError

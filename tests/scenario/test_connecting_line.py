@@ -96,7 +96,7 @@ def test_the_last_line_says_what_was_done_and_how_the_board_was_left(
     port = f"virtual:esp32c3?profile=instant&flash={tmp_path / 'flash.bin'}"
     assert main(["-p", port, *more, "write-flash", "0x0", DEMO]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    done = "Done: 1 file, 28,224 bytes written and verified. Stable at 460800 baud."
+    done = "Done: 1 file, 28,224 bytes written and verified. Stable at 921600 baud."
     assert last == f"{done} {ending}"
     assert main(["-p", port, *more, "read-mac"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == ending

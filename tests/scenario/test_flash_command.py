@@ -156,7 +156,7 @@ def test_another_application_that_boots_is_named_at_the_end_and_can_be_replaced(
 @pytest.mark.parametrize(("answer", "selects"), [("y\n", True), ("\n", False), ("", False)])
 def test_on_a_terminal_there_is_a_question(run, tmp_path, monkeypatch, capsys, answer, selects):
     build = run_other_slot(run, tmp_path)
-    monkeypatch.setattr("espwire.cli.context.is_terminal", lambda stream: True)
+    monkeypatch.setattr("espwire.cli.run_output.is_terminal", lambda stream: True)
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
     flash = tmp_path / "esp32c3.flash"
     assert (

@@ -340,7 +340,7 @@ def test_power_lost_at_every_request_and_the_same_command_again(factory: Factory
 
 
 def test_a_job_that_is_run_again_after_the_board_was_lost_has_one_row(tmp_path: Path) -> None:
-    """``Context.run_job`` calls ``work`` again, with a new device."""
+    """``Context.run_operation`` calls ``work`` again, with a new device."""
     text = f'[report]\nfile = "report.jsonl"\n{SERIAL.replace("{serial}", "x")}'
     run = JobRun(parse_job(text.encode(), str(tmp_path / "x")))
     port = f"virtual:esp32c3?size=1MB&profile=instant&flash={(tmp_path / 'flash').as_posix()}"
@@ -667,7 +667,7 @@ def test_after_a_long_pause_the_loader_is_checked(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chip that its watchdog resets while the program waits for the table: the code is the one that has
-    ``Context.run_job`` connect again."""
+    ``Context.run_operation`` connect again."""
     monkeypatch.setattr(run_module, "LONG_PAUSE_S", -1.0)
     factory.run(REPORT + SERIAL)
     assert factory.held(0x20000, 2) == b"A1"

@@ -1,4 +1,4 @@
-"""A board that is lost in the middle of a job: how often and how long it is waited for. Real runs: test_fault_matrix.py."""
+"""A board that is lost in the middle of an operation: how often and how long it is waited for. Real runs: test_fault_matrix.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from espwire.cli import context as module
-from espwire.cli.context import Context, Program
+from espwire.cli.context import Context
+from espwire.cli.program import Program
 from espwire.errors import (
     DeviceError,
     NoReply,
@@ -49,15 +50,15 @@ class Board:
 
 
 def failing(*errors: Exception):
-    """A job that fails with each of the errors in turn, then succeeds."""
+    """An operation that fails with each of the errors in turn, then succeeds."""
     left = list(errors)
 
-    def job(device):
+    def operation(device):
         if left:
             raise left.pop(0)
         return "done"
 
-    return job
+    return operation
 
 
 LOST = TransportLost("the cable was pulled")
@@ -65,24 +66,24 @@ LOST = TransportLost("the cable was pulled")
 
 def test_a_chip_that_was_silent_once_is_connected_again(monkeypatch):
     board, silent = Board(monkeypatch, MAC), NoReply("no answer")
-    assert Context().run_job(failing(silent)) == "done"
+    assert Context().run_operation(failing(silent)) == "done"
     assert [event.code for event in board.events] == ["board-lost"]
     with pytest.raises(NoReply):
-        Context().run_job(failing(silent, silent))
+        Context().run_operation(failing(silent, silent))
 
 
 def test_a_board_that_stays_away_is_an_error_after_half_a_minute(monkeypatch):
     board = Board(monkeypatch, MAC, PortNotFound("no port"))
     with pytest.raises(PortNotFound):
-        Context().run_job(failing(LOST))
+        Context().run_operation(failing(LOST))
     assert 30 <= board.now <= 31
 
 
 def test_a_board_that_is_lost_again_and_again_is_an_error(monkeypatch):
     Board(monkeypatch, MAC)
     with pytest.raises(TransportLost):
-        Context().run_job(failing(*[LOST] * 4))
-    assert Context().run_job(failing(*[LOST] * 3)) == "done"
+        Context().run_operation(failing(*[LOST] * 4))
+    assert Context().run_operation(failing(*[LOST] * 3)) == "done"
 
 
 @pytest.mark.parametrize(
@@ -93,10 +94,10 @@ def test_a_board_that_is_lost_again_and_again_is_an_error(monkeypatch):
         TransportLost("accepts no more data", code="write-timeout"),
     ],
 )
-def test_other_errors_end_the_job_at_once(monkeypatch, error):
+def test_other_errors_end_the_operation_at_once(monkeypatch, error):
     board = Board(monkeypatch, MAC)
     with pytest.raises(type(error)):
-        Context().run_job(failing(error))
+        Context().run_operation(failing(error))
     assert board.events == []
 
 
@@ -108,24 +109,24 @@ def test_other_errors_end_the_job_at_once(monkeypatch, error):
 def test_what_cannot_connect_anew_does_not_wait(monkeypatch, context):
     board = Board(monkeypatch, MAC)
     with pytest.raises(TransportLost):
-        context.run_job(failing(LOST))
+        context.run_operation(failing(LOST))
     assert board.events == []
 
 
 def test_a_first_connection_that_fails_is_not_repeated(monkeypatch):
     board = Board(monkeypatch, PortNotFound("no port"))
     with pytest.raises(PortNotFound):
-        Context().run_job(failing())
+        Context().run_operation(failing())
     assert board.now == 0
 
 
-def test_the_progress_of_a_job_that_goes_on_does_not_go_back(monkeypatch, capsys):
+def test_the_progress_of_an_operation_that_goes_on_does_not_go_back(monkeypatch, capsys):
     report = Context.report
     Board(monkeypatch, MAC)
     monkeypatch.setattr(Context, "report", report)
     left = [1000]
 
-    def job(device):
+    def operation(device):
         size = left[0]
         overall = Overall(
             context.report,
@@ -141,7 +142,7 @@ def test_the_progress_of_a_job_that_goes_on_does_not_go_back(monkeypatch, capsys
         overall(Finished(task="verify", name="a", size=size, seconds=0.0))
 
     context = Context(options={"json": True, "port": "x"})
-    context.run_job(job)
+    context.run_operation(operation)
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     progress = [event for event in events if event["event"] == "Progress"]
     assert [event["percent"] for event in progress] == [0.0, 60.0, 60.0, 99.9]

@@ -470,7 +470,7 @@ def low_of(transport):
 @pytest.mark.parametrize(
     ("query", "more", "low"),
     [
-        ("", {}, 0.05),
+        ("", {}, 0.02),
         ("rc=0.2", {}, 0.1),  # only a long sequence got in
         ("boot=download", {"before": "no-reset"}, 0.1),
         (
@@ -479,8 +479,8 @@ def low_of(transport):
             0.1,
         ),  # it was in its loader before: nothing says that it was reset
         ("", {"reset": "D0|R1|W0.3|D1|R0|W0.05|D0"}, 0.3),
-        ("", {"reset": "D0|R1|W0.02|D1|R0|W0.05|D0"}, 0.05),
-        ("", {"stub": True}, 0.05),
+        ("", {"reset": "D0|R1|W0.01|D1|R0|W0.05|D0"}, 0.02),
+        ("", {"stub": True}, 0.02),
     ],
 )
 def test_the_reset_at_the_end_is_as_long_as_the_one_that_worked(query, more, low):
@@ -499,7 +499,7 @@ def test_on_the_esp8266_too_whose_boot_text_has_another_rate():
         measured = low_of(transport)
         device.leave("hard-reset")
         transport.sleep(0.2)
-        assert (measured(), transport.chip.state) == (0.05, State.APP)
+        assert (measured(), transport.chip.state) == (0.02, State.APP)
 
 
 def held_of(transport):
@@ -610,7 +610,7 @@ def test_the_hold_is_found_in_every_sequence():
         "classic": 5, "classic_long": 5, "tight": 5, "tight_long": 5,
     }  # fmt: skip
     assert find_reset_low(SEQUENCES["tight_long"]) == find_reset_low(SEQUENCES["hard"]) == 0.1
-    assert find_reset_low(SEQUENCES["classic"]) == 0.05
+    assert find_reset_low(SEQUENCES["classic"]) == 0.02
     assert find_reset_low(parse_sequence("D1|W0.5|D0")) == 0
 
 

@@ -263,6 +263,9 @@ def test_a_hidden_key_is_proven_by_the_firmware_in_flash(
     bench.path("flash.key").write_bytes(FLASH_KEY[32:])  # another key
     error = bench.plan("flash-encryption", "--execute", "--do-not-confirm", code=8)[-1]
     assert error["code"] == "efuse-unproven"
+    assert (
+        "cannot be read back and the flash does not hold firmware for this key" in error["message"]
+    )
     assert bench.status()["flash_encryption"].startswith("off")
     bench.path("flash.key").write_bytes(FLASH_KEY[:32])
     done = bench.execute("flash-encryption")

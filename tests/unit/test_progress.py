@@ -1,4 +1,4 @@
-"""The progress of a whole job: it only rises, counts all tasks, and is 100 % only at the end."""
+"""The progress of a whole operation: it only rises, counts all tasks, and is 100 % only at the end."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_repeated_task_does_not_go_back():
     assert last(events).job_done == 10
 
 
-def test_a_job_without_work_ends_at_100_percent():
+def test_an_operation_without_work_ends_at_100_percent():
     report, events, _ = make(Task("write", "a", 0, 0.0), Task("verify", "a", 0, 0.0))
     report(end("write"))
     assert events[-1].percent == 0.0
@@ -106,7 +106,7 @@ def test_a_job_without_work_ends_at_100_percent():
     assert events[-1].percent == 100.0
 
 
-def test_without_tasks_each_task_is_a_job():
+def test_without_tasks_each_task_is_an_operation():
     events: list[Event] = []
     clock = Clock()
     report = track(events.append, clock)
@@ -123,7 +123,7 @@ def test_without_tasks_each_task_is_a_job():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_job_that_is_interrupted_again_and_again_never_goes_back(seed):
+def test_an_operation_that_is_interrupted_again_and_again_never_goes_back(seed):
     draw = random.Random(seed)
     events: list[Event] = []
     clock = Clock()

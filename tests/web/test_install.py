@@ -40,9 +40,10 @@ def build_manifests(port: int) -> dict[str, dict[str, Any]]:
     """The manifests by name; ``localhost`` is another site than 127.0.0.1."""
     other = f"http://localhost:{port}"
     c3, esp32 = {"chipFamily": "ESP32-C3"}, {"chipFamily": "ESP32"}
+    signed = f"other.bin?signature={'x' * 300}"  # longer than a file name can be
     both = [
         {**esp32, "parts": [part("esp32.bin"), part("other.bin", 0x20000)]},
-        {**c3, "improv": True, "parts": [part("esp32c3.bin"), part("other.bin", 0x30000)]},
+        {**c3, "improv": True, "parts": [part("esp32c3.bin"), part(signed, 0x30000)]},
     ]
     return {
         "both": {"name": "Two", "version": "1.2", "home_assistant_domain": "two", "builds": both},
@@ -288,6 +289,17 @@ def test_escape_cancels_the_work_and_then_closes_the_dialog(host: Host) -> None:
     host.page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
     host.page.unroute("**/both.json")
+
+
+def test_removing_the_button_cancels_and_another_button_works(host: Host) -> None:
+    host.click("menu")
+    host.choose()
+    host.page.evaluate("() => document.querySelector('main').replaceChildren()")
+    dialog = host.click("esp32")
+    error = dialog.locator(".message.error")
+    error.wait_for(timeout=START_MS)
+    assert "no build for the ESP32-C3" in error.inner_text()
+    host.close(dialog)
 
 
 def test_axe_finds_no_serious_violation_in_the_dialogs(host: Host) -> None:

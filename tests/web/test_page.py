@@ -230,7 +230,7 @@ def test_an_error_has_a_hint_and_a_link(page: Page) -> None:
     message = page.locator(".message.error")
     message.wait_for()
     assert "no-partition-table" in message.inner_text()
-    assert "Flash a build that contains a partition table" in message.inner_text()
+    assert "Flash a build that contains a partition table first" in message.inner_text()
 
 
 def test_the_console_explains_the_boot_and_stops(page: Page) -> None:

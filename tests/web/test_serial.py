@@ -36,7 +36,7 @@ def connect(page: Page, baud: str) -> None:
     page.wait_for_selector("#board:not([hidden])")
 
 
-def start_flash(page: Page, data: bytes) -> None:
+def plan_flash(page: Page, data: bytes) -> None:
     file: Any = {"name": "data.bin", "mimeType": "application/octet-stream", "buffer": data}
     page.click("#tab-flash")
     page.set_input_files("#firmware", file)
@@ -44,6 +44,10 @@ def start_flash(page: Page, data: bytes) -> None:
     page.fill("#address", "0x10000")
     page.click("#flash")
     page.wait_for_selector("dialog .plan", timeout=JOB_MS)
+
+
+def start_flash(page: Page, data: bytes) -> None:
+    plan_flash(page, data)
     page.click("dialog button[type=submit]")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from espwire.cli.context import Program
+    from espwire.cli.program import Program
 
 
 def main(arguments: Sequence[str], name: str = "espefuse.py") -> int:
@@ -21,8 +21,8 @@ def main(arguments: Sequence[str], name: str = "espefuse.py") -> int:
 
 def build_program(name: str) -> Program:
     """What depends on the name ``espefuse.py`` or ``espefuse``."""
-    from espwire.cli.context import Program
     from espwire.cli.esptool.program import choose_word, describe_version, find_exit_code
+    from espwire.cli.program import Program
 
     return Program(
         name=name,

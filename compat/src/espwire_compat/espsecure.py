@@ -10,7 +10,7 @@ from typing import Any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from espwire.cli.context import Program
+    from espwire.cli.program import Program
     from espwire.errors import ToolError
     from espwire.events import Event, Progress
 
@@ -39,8 +39,8 @@ def main(arguments: Sequence[str], name: str = "espsecure.py") -> int:
 
 def build_program(name: str) -> Program:
     """What depends on the name ``espsecure.py`` or ``espsecure``."""
-    from espwire.cli.context import Program
     from espwire.cli.esptool.program import describe_version, find_exit_code
+    from espwire.cli.program import Program
     from espwire.cli.render import Wording
 
     return Program(

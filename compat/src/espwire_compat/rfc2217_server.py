@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from espwire.cli.context import Program
+    from espwire.cli.program import Program
     from espwire.errors import ToolError
 
 EXIT_USAGE, EXIT_PORT = 2, 1
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str], name: str = "esp_rfc2217_server.py") -> int:
 
 
 def _build_program(name: str) -> Program:
-    from espwire.cli.context import Program
+    from espwire.cli.program import Program
 
     return Program(name=name, exit_code=_find_exit_code)
 

@@ -270,12 +270,21 @@ class Memory(Record):
 
 
 class MacCrc(Record):
-    """Where the ESP32 keeps the CRC-8 (reflected) of its MAC address."""
+    """Where the ESP32 keeps the CRC-8 (reflected) of its MAC address. That of a custom address is calculated alike."""
 
     word: str
     shift: int
     poly: int
     init: int
+
+    def compute(self, mac: bytes) -> int:
+        """The CRC-8 of a MAC address."""
+        crc = self.init
+        for byte in mac:
+            crc ^= byte
+            for _ in range(8):
+                crc = crc >> 1 ^ (self.poly if crc & 1 else 0)
+        return crc
 
 
 class Mac(Record):

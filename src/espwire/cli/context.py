@@ -1,20 +1,20 @@
-"""The context of a command: its settings, its output and the device."""
+"""The context of a command: its board, with settings (``run_settings.py``) and output (``run_output.py``)."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from espwire._version import __version__
-from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
-from espwire.cli.output import Output, is_terminal
+from espwire.cli.config import DEFAULT_BAUD
+from espwire.cli.output import Output
 from espwire.cli.ports import plain_name, split_ports
+from espwire.cli.program import Program
+from espwire.cli.run_output import RunOutput
 from espwire.errors import (
     ConnectError,
     DeviceError,
@@ -24,50 +24,27 @@ from espwire.errors import (
     TransportLost,
     WrongChip,
 )
-from espwire.text import hide_token
 from espwire.transport.base import CancelToken
+from espwire.transport.url import find_scheme
 
 if TYPE_CHECKING:
-    from espwire.cli.config_files import Loaded
-    from espwire.cli.render import Renderer, Wording
     from espwire.cli.state import State
     from espwire.device.device import Device, StubSource
     from espwire.device.loader import OnPacket, Packet
-    from espwire.events import Event, Report
+    from espwire.events import Event
     from espwire.flash.journal import Journal
-    from espwire.progress import Continued
-    from espwire.settings import Settings
     from espwire.transport.place import HeldPlace
     from espwire.transport.ports import SystemPort
 
-WAIT_BACK_S = 30.0  # in all, for a board that is lost in the middle of a job
+WAIT_BACK_S = 30.0  # in all, for a board that is lost in the middle of an operation
 RETRY_PAUSE_S = 0.3
-MOST_LOSSES = 3  # in one job
+MOST_LOSSES = 3  # in one operation
 
 Outcome = TypeVar("Outcome")
 
 
-class Program(NamedTuple):
-    """What depends on the name that the program is started under: ``espwire``, or ``esptool.py``."""
-
-    name: str = "espwire"
-    group: str = ""  # the commands are those of this group; empty: all
-    version_text: str = f"espwire {__version__}"
-    error_word: Callable[[ToolError], str] = lambda error: "error"
-    exit_code: Callable[[ToolError], int] = lambda error: error.exit_code
-    wording: Wording | None = None  # None: espwire's own
-    report_device: Callable[[Device, Report], None] | None = None
-    strict: bool = True  # False: accept ambiguous numbers and files as esptool does
-    consents: frozenset[str] = frozenset()  # in addition to --allow
-    keep: bool = True  # what shares a sector with a file; False: erase it as esptool does
-    announces: bool = False  # prints which eFuse command runs
-    waits: bool = True  # for a board that is lost in the middle of a job
-    tunes: bool = True  # without --baud, looks for the fastest reliable rate
-    many_boards: bool = True  # --port A,B, --all and --watch; False: --port is one name
-
-
-class Context:
-    """Settings, output and device of one run.
+class Context(RunOutput):
+    """Settings, output and board of one run.
 
     :param options: values of options by setting; parsing the command line adds to them
     :param connected: an open device to work on; it stays open
@@ -87,168 +64,19 @@ class Context:
         board: str = "",
         cancel: CancelToken | None = None,
     ) -> None:
+        super().__init__(program, output, options)
         self.cancel = cancel or CancelToken()
-        self.program, self.output = program or Program(), output or Output()
-        self.options: dict[str, Any] = dict(options or {})
-        self._stepped_down = False
-        self.defaults: dict[str, Any] = {}  # of a build folder; everything else overrides them
         self.line: Sequence[str] = ()  # the command line, with the arguments of @files
         self.board = board
         if board:
             self.options |= {"port": board, "json": True}
-        self.use_files = True  # whether settings files and environment count
-        self.progress = True
         self.program_started = False  # the chip runs a program: do not reset it at the end
         self.packets: deque[Packet] | None = None
         self._connected, self._leave_connected = connected, leave_connected
-        self._loaded: Loaded | None = None
-        self._renderer: Renderer | None = None
-        self._continued: Continued | None = None
-        self._target: SystemPort | None = (
-            None  # the port of the last connection, if it is a system's
-        )
+        # the port of the last connection, if it is a system's
+        self._target: SystemPort | None = None
         self._place: HeldPlace | None = None
-        self._baud: int | None = None  # of the last transfer
-        self.ending = ""  # a sentence on how the board was left, until it is printed
-
-    @cached_property
-    def values(self) -> dict[str, Value]:
-        """Values from settings files and environment.
-
-        :raises UsageError: a file or a variable has an invalid value
-        """
-        if not self.use_files:
-            return {}
-        from espwire.cli.config_files import read_files
-
-        self._loaded = read_files(os.environ, self.options.get("config"))
-        return self._loaded.values | read_environment(os.environ)
-
-    def is_set(self, name: str) -> bool:
-        """Whether the user gave a value, in any way."""
-        return name in self.options or name in self.values
-
-    def find(self, name: str) -> Any:
-        """The value that counts: option, environment, file, build folder, default."""
-        if name in self.options:
-            return self.options[name]
-        if name in self.values:
-            return self.values[name].value
-        return self.defaults.get(name, SETTINGS[name].default)
-
-    def get(self, name: str) -> Any:
-        """As ``find``; reports problems of the settings files when first called.
-
-        :raises UsageError: a file or a variable has an invalid value
-        """
-        value = self.find(name)
-        loaded, self._loaded = self._loaded, None
-        if loaded is not None:
-            for path in loaded.files if self.verbose else ():
-                self.note(f"read settings from {path}")
-            for code, text in loaded.warnings:
-                self.warn(code, text)
-        return value
-
-    @property
-    def chip(self) -> str | None:
-        """Id of the expected chip."""
-        chip: str | None = self.get("chip")
-        return chip
-
-    @property
-    def json(self) -> bool:
-        """Whether output is JSON."""
-        return bool(self.options.get("json"))
-
-    @property
-    def quiet(self) -> bool:
-        """Whether only results, warnings and errors are printed."""
-        return bool(self.options.get("quiet"))
-
-    @property
-    def verbose(self) -> bool:
-        """Whether more detail is printed."""
-        return bool(self.options.get("verbose"))
-
-    def scan(self, arguments: Sequence[str]) -> None:
-        """Find the options that decide how errors are printed, also on a line that cannot be parsed."""
-        for name, flag in (("json", "--json"), ("trace", "--trace")):
-            if flag in arguments:
-                self.options[name] = True
-
-    @cached_property
-    def report(self) -> Report:
-        """Receives events and has them drawn."""
-        from espwire.cli.render import open_renderer
-        from espwire.events import Reporter, Thinned
-        from espwire.progress import Continued
-
-        self._renderer = open_renderer(
-            self.output,
-            as_json=self.json,
-            quiet=self.quiet,
-            verbose=self.verbose,
-            progress=self.progress,
-            wording=self.program.wording,
-        )
-        port = self.options.get("port")
-        if port is None and "values" in vars(self) and "port" in self.values:
-            port = self.values["port"].value
-        self._continued = Continued(self._renderer)
-        stamped = Reporter(sink=self._continued, device=hide_token(port or ""))
-        return Thinned(stamped, progress=self.progress) if self.json else stamped
-
-    def note(self, text: str) -> None:
-        """Report a note."""
-        from espwire.events import Note
-
-        self.report(Note(text=text))
-
-    def warn(self, code: str, text: str) -> None:
-        """Report a warning."""
-        from espwire.events import Warned
-
-        self.report(Warned(code=code, text=text))
-
-    def result(self, command: str, text: str, data: dict[str, Any]) -> None:
-        """Report the result of a command: text for people, data for programs."""
-        from espwire.events import Result
-
-        self.report(Result(command=command, text=text, data=data))
-
-    def finish(self, command: str, text: str, data: dict[str, Any]) -> None:
-        """Report the result of a command together with how the board was left."""
-        ending, self.ending = self.ending, ""
-        rate = f"Stable at {self._baud} baud." if self._baud is not None else ""
-        data = data | {"baud": self._baud} if self._baud is not None else data
-        self.result(command, " ".join(filter(None, (text, rate, ending))), data)
-
-    def ask(self, question: str) -> bool:
-        """Whether the user answers yes to a question, which is put only on a terminal."""
-        if self.json or self.quiet or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
-            return False
-        self.stop_drawing()
-        self.output.write(sys.stdout, f"{question} [y/N] ")
-        with suppress(OSError, ValueError):
-            return sys.stdin.readline().strip().lower() in ("y", "yes")
-        return False
-
-    def report_version(self) -> None:
-        """Report the version, as the program's name demands."""
-        self.result("version", self.program.version_text, {"version": __version__})
-
-    def settings(self) -> Settings:
-        """The library's settings."""
-        values = dict(self.values)
-        if "connect_attempts" in self.options:
-            attempts = SETTINGS["connect_attempts"].parse(self.options["connect_attempts"])
-            values["connect_attempts"] = Value(attempts, "--connect-attempts")
-        if self._place is not None:
-            from espwire.transport.place import OPEN_ATTEMPTS
-
-            values.setdefault("open_attempts", Value(OPEN_ATTEMPTS, "labgrid"))
-        return build_settings(values)
+        self._stepped_down = False
 
     @cached_property
     def state(self) -> State:
@@ -314,7 +142,7 @@ class Context:
         """
         from espwire.cli.ports import find_target
 
-        if (self.get("port") or "").lower().startswith("labgrid:"):
+        if find_scheme(self.get("port") or "") == "labgrid":
             return self._hold_place().url
         target = find_target(
             self.get("port"),
@@ -376,9 +204,9 @@ class Context:
             device.use_flash_pins(pins)
         yield device
 
-    def run_job(self, job: Callable[[Device], Outcome], **options: Any) -> Outcome:
-        """Run ``job`` on the connected chip, as within ``device``; if the board is lost meanwhile, wait for it, connect
-        again, and run the job again. A job on flash then goes on where it was: it finds what is there.
+    def run_operation(self, operation: Callable[[Device], Outcome], **options: Any) -> Outcome:
+        """Run ``operation`` on the connected chip, as within ``device``; if the board is lost meanwhile, wait for it,
+        connect again, and run the operation again. An operation on flash continues where it was: it finds what is there.
 
         :param options: as for ``device``
         :raises PortNotFound: code ``port-not-back``
@@ -394,7 +222,7 @@ class Context:
                     if lost_at is not None:
                         left -= time.monotonic() - lost_at
                     mac, lost_at = device.mac, None
-                    return job(device)
+                    return operation(device)
             except WrongChip:
                 raise
             except (TransportError, ConnectError, DeviceError) as error:
@@ -414,8 +242,7 @@ class Context:
                     raise
                 losses, lost_at = losses + 1, time.monotonic()
                 self._report_loss(error)
-                if self._continued is not None:
-                    self._continued.restart()
+                self.restart_progress()
 
     def _step_down(self, error: ToolError) -> bool:
         """If the line loses too much, take a rate that is safe, then the ROM loader. False: that is not the reason, or
@@ -448,7 +275,7 @@ class Context:
         return self._connected is None and self.program.waits and fresh and not self._is_virtual()
 
     def _is_virtual(self) -> bool:
-        return (self.get("port") or "").lower().startswith("virtual:")
+        return find_scheme(self.get("port") or "") == "virtual"
 
     def _report_loss(self, error: ToolError) -> None:
         from espwire.events import Warned
@@ -525,7 +352,7 @@ class Context:
         self._set_up(device, stub, bulk, encrypt, pins)
         yield
         tuner = device.loader.tuner
-        self._baud = tuner.stable_baud if tuner is not None else None
+        self.stable_baud = tuner.stable_baud if tuner is not None else None
         how = device.leave("no-reset" if self.program_started else after)
         if not self.program_started and self.program.wording is None:
             self.ending = _describe_ending(how, after)
@@ -616,22 +443,6 @@ class Context:
             tracer(packet)
 
         return observe
-
-    def close(self) -> None:
-        """Print how the board was left, if that is not printed yet, and end the drawing.
-
-        :raises FileError: standard output is incomplete
-        """
-        ending, self.ending = self.ending, ""
-        if ending and not self.json:
-            self.note(ending)
-        self.stop_drawing()
-        self.output.finish()
-
-    def stop_drawing(self) -> None:
-        """Remove the progress bar, if there is one."""
-        if self._renderer is not None:
-            self._renderer.close()
 
 
 def _describe_ending(how: str, after: str) -> str:

@@ -307,17 +307,13 @@ class Session:
 
         :raises SafetyStop: code ``efuse-unproven``: the consent is missing
         """
-        from espwire.flash.findings import Policy, build_fatal, stop_if_fatal
+        from espwire.efuse.plan import judge_unproven
+        from espwire.flash.findings import Policy, stop_if_fatal
 
-        if not unproven:
-            return
-        text = (
-            f"{', '.join(unproven)} cannot be read back, so this is not proven; if another key"
-            " was burned there, that key stays"
-        )
-        finding = build_fatal("efuse-unproven", text, by_name_only=True)
-        stop_if_fatal([finding], Policy(consents=self.settings.consents))
-        self.context.warn(finding.code, finding.text)
+        findings = judge_unproven(unproven)
+        stop_if_fatal(findings, Policy(consents=self.settings.consents))
+        for finding in findings:
+            self.context.warn(finding.code, finding.text)
 
     def _burn(
         self,

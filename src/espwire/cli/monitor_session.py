@@ -18,6 +18,7 @@ from espwire.files import write_file
 from espwire.symbols.cache import SymbolCache
 from espwire.symbols.symbol_set import SymbolSet
 from espwire.text import escape
+from espwire.transport.url import find_scheme
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
@@ -80,7 +81,7 @@ def find_gdb_target(port: str) -> str | None:
     """The name under which GDB opens a port; None: it cannot."""
     if port.startswith("socket://"):
         return port.removeprefix("socket://").partition("?")[0]
-    return None if "://" in port or port.startswith("virtual:") else port
+    return None if find_scheme(port) else port
 
 
 def run_gdb(program: str | None, port: str, baud: int, symbols: SymbolSet | None) -> str:

@@ -46,7 +46,7 @@ class Renderer(Protocol):
 class Wording(Record):
     """The words for events: ``count`` for progress, in at most ``steps`` lines, ``describe`` for all others.
 
-    ``per_task``: progress is that of each task, not of the whole job.
+    ``per_task``: progress is that of each task, not of the whole operation.
     ``reset_last``: print the final reset after the command's results.
     """
 
@@ -161,7 +161,7 @@ def _speed(event: Finished) -> str:
 
 
 def count(event: Progress) -> str:
-    """Progress of the whole job in espwire's words."""
+    """Progress of the whole operation in espwire's words."""
     more = []
     if event.job_done is not None and event.job_total:
         more.append(f"{event.job_done:,} of {event.job_total:,} bytes")

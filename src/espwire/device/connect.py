@@ -13,7 +13,7 @@ from espwire.device.backends.stub_commands import ask_capabilities, is_of_anothe
 from espwire.device.baud import ROM_BAUD
 from espwire.device.detect import detect_surely, open_registers, read_first_registers
 from espwire.device.device import Device, StubSource
-from espwire.device.double_read import build_difference
+from espwire.device.double_read import ask_in_pipeline, build_difference
 from espwire.device.enter_bootloader import (
     ConnectHistory,
     EntryOptions,
@@ -50,6 +50,7 @@ from espwire.protocol.dialect import BaudRule, Dialect, EraseRule, Md5Form
 from espwire.protocol.opcodes import Op
 from espwire.settings import Settings
 from espwire.transport.base import CancelToken, Transport
+from espwire.transport.url import find_scheme
 
 if TYPE_CHECKING:
     from espwire.transport.ports import Port
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 RESETTING = ("default-reset", "usb-reset")
 RUNNING_STUB_TIMEOUT_S = 0.5
 FEW_PROOFS_S = (0.05, 0.1)  # as ``baud.PROOFS_S``, where a reset is the better way back
-PROOFS, PROOF_S = 8, 0.1  # replies that must be equal, and the time for each
+PROOFS = 8  # replies that must be equal
 # what all ROMs have in common, for use until the chip is known
 ANY_ROM = Dialect(
     name="ROM",
@@ -198,12 +199,12 @@ def _open(
     report: Report,
 ) -> tuple[Transport, PortTracker]:
     """The open transport and the tracker of its port."""
-    if isinstance(port, str) and port.startswith("webserial:"):
+    if isinstance(port, str) and find_scheme(port) == "webserial":
         from espwire.transport.webserial_port import WebSerialPort
 
         port = WebSerialPort(port)
     if isinstance(port, str):
-        if port.startswith("virtual:") or "://" in port:
+        if find_scheme(port) == "virtual" or "://" in port:
             transport = _open_url(port, baud, settings.retry.open_attempts, cancel)
             return transport, PortTracker(report=report)
         from espwire.transport.ports import find_port
@@ -343,13 +344,19 @@ def speed_up(
     """
     loader = device.loader
     memory = _find_memory(device, history)
-    upload = _choose_upload_baud(device, stub, memory) if baud == "auto" else baud
+    rates = _list_upload_rates(device, stub, memory) if baud == "auto" else (baud,)
+    upload = rates[-1]
     raise_baud = _try_baud if baud == "auto" else _raise_baud
     if not device.find_stub_obstacle(stub):
         ours = stub is True or stub == "auto"
-        if ours and upload > loader.baud and loader.dialect.baud is not BaudRule.NONE:
-            raise_baud(device, upload)
-        device.use_stub(stub, baud=upload)
+        for rate in rates:
+            if ours and rate > loader.baud and loader.dialect.baud is not BaudRule.NONE:
+                raise_baud(device, rate)
+            trial = rate != upload
+            if trial and loader.baud != rate:
+                continue
+            if device.use_stub(stub, baud=rate, trial=trial):
+                break
     tunes = device.has_rate and can_tune(loader)
     if upload > loader.baud and not (tunes and baud == "auto"):
         raise_baud(device, upload)
@@ -363,19 +370,25 @@ def speed_up(
         )
 
 
-def _choose_upload_baud(device: Device, stub: StubSource, memory: RateMemory) -> int:
-    """A rate above the first one only where a reset undoes it, and where the chip can prove what was written.
+def _list_upload_rates(device: Device, stub: StubSource, memory: RateMemory) -> tuple[int, ...]:
+    """Rates above the first one only where a reset undoes them, and where the chip can prove what was written.
 
     For our stub, whose code is checked after the upload, it is the one that was stable last on this line, up to
-    ``USUAL_RATE``.
+    ``USUAL_RATE``; if none is known, that is tried first.
     """
     uploads = not device.find_stub_obstacle(stub)
     proves = device.backend.limits.can_verify or uploads
     safe = device.reenter is not None and not device.secure_download
     if not (device.has_rate and safe and proves):
-        return ROM_BAUD
-    stable = memory.find_rate("write") if uploads and stub in (True, "auto") else None
-    return min(stable, USUAL_RATE) if stable in RATES else UPLOAD_BAUD
+        return (ROM_BAUD,)
+    if not uploads or stub not in (True, "auto"):
+        return (UPLOAD_BAUD,)
+    stable = memory.find_rate("write")
+    rate = min(stable, USUAL_RATE) if stable in RATES else None
+    likely = rate or USUAL_RATE
+    if likely > UPLOAD_BAUD and device.loader.dialect.requests_ahead > 1:
+        return likely, UPLOAD_BAUD
+    return (rate or UPLOAD_BAUD,)
 
 
 def _try_baud(device: Device, baud: int) -> None:
@@ -385,8 +398,8 @@ def _try_baud(device: Device, baud: int) -> None:
         return
     try:
         device.change_baud(baud, proofs=FEW_PROOFS_S)
-        values = {loader.call(ReadReg(MAGIC_ADDRESS), timeout=PROOF_S).value for _ in range(PROOFS)}
-        if len(values) == 1:
+        replies = ask_in_pipeline(loader, [ReadReg(MAGIC_ADDRESS)] * PROOFS)
+        if replies and len({reply.value for reply in replies}) == 1:
             return
     except (ConnectError, DeviceError):
         pass

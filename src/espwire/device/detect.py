@@ -11,7 +11,7 @@ from functools import partial
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip
 from espwire.device.backends.stub_commands import ask_capabilities
-from espwire.device.double_read import ask_together, ask_twice, build_difference, read_word
+from espwire.device.double_read import ask_twice, build_difference, read_word
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.device.security import (
@@ -120,13 +120,8 @@ def read_first_registers(
     """
     addresses = plan_first_registers(chip, reply) if not loader.secure else ()
     proof: Command = GetSecurityInfo() if reply is not None else ReadReg(MAGIC_ADDRESS)
-    if loader.dialect.requests_ahead > 1:
-        *answers, last = ask_twice(loader, [*map(ReadReg, addresses), proof])
-    else:  # detection has seen this reply once already
-        answers, (last,) = (
-            ask_twice(loader, [*map(ReadReg, addresses)]),
-            ask_together(loader, (proof,)),
-        )
+    # detection has seen the reply to the proof once already
+    *answers, last = ask_twice(loader, [*map(ReadReg, addresses)], once=[proof])
     same = (
         parse_security_reply(last.body) == reply
         if reply is not None

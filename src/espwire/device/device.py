@@ -231,13 +231,14 @@ class Device:
             over_otg=self.loader.transport.info.kind == "usb-otg",
         )
 
-    def use_stub(self, source: StubSource = True, *, baud: int = 0) -> bool:
+    def use_stub(self, source: StubSource = True, *, baud: int = 0, trial: bool = False) -> bool:
         """Start a stub flasher, which is faster and has more functions than the ROM bootloader, and use it.
 
         Returns whether a stub runs now. If it does not start, the ROM stays in use, with a warning ``stub-failed``.
 
         :param source: "auto" or True: ours, if this chip has one; a path: a file in the vendor's JSON format; an image
         :param baud: rate for the upload if only a stub can raise it; else the rate stays
+        :param trial: give up when the first reply is missing, without a warning; the chip is then back in its ROM
         :raises FileError, DataError: the file cannot be used
         :raises ConnectError: code ``stub-failed``: the stub does not answer, and the chip cannot be reset
         """
@@ -257,11 +258,12 @@ class Device:
             reenter=self.reenter,
             baud=baud if self.has_rate else 0,
             over_usb=port == "usb-jtag",
+            trial=trial,
         )
         started = launch_stub(self.loader, self.chip, launch, self.report)
         self._stub_flash_id = started.flash_id if started is not None else None
         self.stub_failed = started is None
-        self._ram_is_doubtful = started is None or started.retried
+        self._ram_is_doubtful |= started is None or started.retried
         return started is not None
 
     def attach_flash(self, *, size: int | None = None) -> FlashInfo:

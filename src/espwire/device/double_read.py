@@ -43,28 +43,36 @@ def read_words(loader: Loader, addresses: Sequence[int]) -> list[int]:
 
 
 def ask_twice(
-    loader: Loader, commands: Sequence[Command], *, seconds: float | None = None
+    loader: Loader,
+    commands: Sequence[Command],
+    *,
+    once: Sequence[Command] = (),
+    seconds: float | None = None,
 ) -> list[Reply]:
     """The reply to each command, confirmed by a second one.
 
+    :param once: commands whose replies the caller compares with earlier ones; their replies come last
     :param seconds: time for carrying out one command; None: almost none
     :raises DeviceError: code ``answers-differ``
     :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
     """
     if loader.dialect.sealed:
-        return ask_together(loader, commands, seconds=seconds)
+        return ask_together(loader, [*commands, *once], seconds=seconds)
     seen: list[list[Reply]] = [[] for _ in commands]
     confirmed: dict[int, Reply] = {}
+    others: list[Reply] = []
     most = loader.settings.retry.agreement_attempts
-    for _ in range(most // 2):
+    for turn in range(most // 2):
         left = [index for index in range(len(commands)) if index not in confirmed]
-        replies = ask_together(loader, [commands[index] for index in left] * 2, seconds=seconds)
-        for index, reply in zip(left * 2, replies, strict=True):
+        asked = [commands[index] for index in left] * 2
+        replies = ask_together(loader, [*asked, *(() if turn else once)], seconds=seconds)
+        others = others or replies[len(asked) :]
+        for index, reply in zip(left * 2, replies, strict=False):
             if any(_agree(reply, other) for other in seen[index]):
                 confirmed.setdefault(index, reply)
             seen[index].append(reply)
         if len(confirmed) == len(commands):
-            return [confirmed[index] for index in range(len(commands))]
+            return [*(confirmed[index] for index in range(len(commands))), *others]
     missing = next(command for index, command in enumerate(commands) if index not in confirmed)
     raise build_difference(missing.op.name, most)
 
@@ -94,7 +102,7 @@ def ask_together(
     :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
     """
     replies = (
-        _read_in_pipeline(loader, commands, seconds)
+        ask_in_pipeline(loader, commands, seconds)
         if loader.dialect.requests_ahead > 1 and len(commands) > 1
         else []
     )
@@ -113,8 +121,8 @@ def result_size(loader: Loader, command: Command) -> int:
     return 0
 
 
-def _read_in_pipeline(
-    loader: Loader, commands: Sequence[Command], seconds: float | None
+def ask_in_pipeline(
+    loader: Loader, commands: Sequence[Command], seconds: float | None = None
 ) -> list[Reply]:
     """All replies, or an empty list. If a reply is missing, the next request resynchronises first.
 

@@ -29,12 +29,12 @@ from espwire.device.loader import PAUSE_BETWEEN_SYNCS, Loader
 from espwire.device.reconnect import PortTracker, is_native_usb
 from espwire.device.reset_sequences import (
     CUSTOM,
-    SHORT_LOW_S,
     Before,
     Sequence,
     find_or_parse,
     find_reset_low,
     find_sequence,
+    find_shortest_low,
     play,
     release,
     sequence_names,
@@ -201,7 +201,8 @@ def _sync_with(
             value = _sync(loader)
             was_reset = printed_text or parse_boot(loader.text) is not None
             if sequence is not None and value and was_reset:
-                tracker.reset_low = max(find_reset_low(sequence.steps), SHORT_LOW_S)
+                least = find_shortest_low(loader.transport.info)
+                tracker.reset_low = max(find_reset_low(sequence.steps), least)
         except TransportLost as error:
             tracker.reopen(loader, error)
             value = _sync_back(loader)

@@ -101,7 +101,7 @@ class LineTuner:
         self._random = random.Random(1)
         self.stable_baud: int | None = None
 
-    # --- for jobs ---
+    # --- for transfers ---
 
     def tune(self, direction: Direction, size: int) -> None:
         """Look for the best rate for ``size`` bytes on the line, if that takes less time than it saves.

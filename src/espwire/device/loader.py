@@ -98,9 +98,9 @@ class Tuner(Protocol):
 
 
 class Attempts:
-    """Counts the failed attempts of one job.
+    """Counts the failed attempts of one operation.
 
-    The pattern is ``while True: try: return job() except NoReply as error: attempts.failed(error)``.
+    The pattern is ``while True: try: return operation() except NoReply as error: attempts.failed(error)``.
 
     :param limit: attempts at one place without progress; 0: without limit
     :param total: attempts at all places together; 0: without limit
@@ -113,7 +113,7 @@ class Attempts:
     def failed(self, error: ToolError, place: int = 0) -> None:
         """Count a failure; raise ``error`` if that was the last attempt.
 
-        :param place: how far the job came, for jobs that go on where they failed
+        :param place: how far the operation came, for operations that continue where they failed
         """
         self._failures[place] += 1
         if self._failures[place] == self.limit or self._failures.total() == self.total:

@@ -26,8 +26,9 @@ RESET_DELAY_S = (
     0.05  # the boot pin is held so long after the reset, EXTRA_S longer in the long sequences
 )
 EXTRA_S = 0.5
-# low level at the enable pin: chips need microseconds, a large capacitor a few milliseconds
-SHORT_LOW_S, LONG_LOW_S = 0.05, 0.1
+# low level at the enable pin: chips need microseconds, a large capacitor a few milliseconds (``minimum_enable_low_s`` of
+# the source is 5 ms); a network may shorten it
+SHORT_LOW_S, REMOTE_LOW_S, LONG_LOW_S = 0.02, 0.05, 0.1
 LONGEST_WAIT_S = 60.0
 CUSTOM = "custom"
 
@@ -65,9 +66,9 @@ def _tight(hold: float, low: float) -> Sequence:
 
 
 SEQUENCES: dict[str, Sequence] = {
-    "classic": _classic(0.05, SHORT_LOW_S),
+    "classic": _classic(RESET_DELAY_S, SHORT_LOW_S),
     "classic_long": _classic(0.55, LONG_LOW_S),
-    "tight": _tight(0.05, SHORT_LOW_S),
+    "tight": _tight(RESET_DELAY_S, SHORT_LOW_S),
     "tight_long": _tight(0.55, LONG_LOW_S),
     "usb_jtag": (
         *(_rts(False), _dtr(False), _wait(0.1)),
@@ -105,6 +106,11 @@ def sequence_names(info: TransportInfo, before: Before) -> tuple[str, ...]:
     return (*order, "usb_jtag") if info.kind == "usb-otg" else order
 
 
+def find_shortest_low(info: TransportInfo) -> float:
+    """Seconds of low level at the enable pin that the first sequences of this port use."""
+    return REMOTE_LOW_S if info.remote else SHORT_LOW_S
+
+
 def find_sequence(name: str, info: TransportInfo, reset_delay: float = RESET_DELAY_S) -> Sequence:
     """The steps of a sequence for this port: some bridges must not get the last release of DTR.
 
@@ -114,7 +120,8 @@ def find_sequence(name: str, info: TransportInfo, reset_delay: float = RESET_DEL
     if make is None:
         return SEQUENCES[name]
     long = name.endswith("_long")
-    steps = make(reset_delay + (EXTRA_S if long else 0.0), LONG_LOW_S if long else SHORT_LOW_S)
+    low = LONG_LOW_S if long else find_shortest_low(info)
+    steps = make(reset_delay + (EXTRA_S if long else 0.0), low)
     return steps[:-1] if needs_flow_control(info) else steps
 
 

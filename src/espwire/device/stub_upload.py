@@ -71,6 +71,7 @@ if TYPE_CHECKING:
 
 SMALLER_BLOCKS = (0x400, 0x200, 0x100)  # for RAM, after the ROM refused a larger one
 HELLO_SECONDS = 1.5
+TRIAL_REPLY_S = 0.3  # for the reply to a block, where the upload is a trial of the rate
 FIRST_STAGE_OPS = frozenset({Op.SYNC, Op.MEM_BEGIN, Op.MEM_DATA, Op.MEM_END, Op.CHANGE_BAUDRATE})
 FIRST_STAGE_BLOCK = 0x4000
 NO_OTG = "the stub does not work over USB-OTG"
@@ -153,7 +154,8 @@ class StubLaunch:
 
     ``attach``: request to the ROM that connects the flash chip; None: the stub does it. ``reenter``: resets the chip
     into its ROM bootloader; None: this port cannot do that, or must not. ``baud``: rate for the upload, by a first stage
-    if the ROM cannot change it; 0: unchanged. ``over_usb``: the ROM uses the chip's USB-Serial/JTAG.
+    if the ROM cannot change it; 0: unchanged. ``over_usb``: the ROM uses the chip's USB-Serial/JTAG. ``trial``: give up when
+    the first reply is missing, without a warning.
     """
 
     image: StubImage
@@ -161,6 +163,7 @@ class StubLaunch:
     reenter: Callable[[], None] | None
     baud: int
     over_usb: bool
+    trial: bool = False
 
 
 def launch_stub(
@@ -177,7 +180,7 @@ def launch_stub(
         and loader.dialect.baud is BaudRule.NONE
         and launch.reenter is not None
     )
-    attempts = _plan_attempts(image, two_stages=two_stages)
+    attempts = _plan_attempts(image, two_stages=two_stages)[: 1 if launch.trial else None]
     for number, (first, leave_clock) in enumerate(attempts, 1):
         try:
             if first is not None:
@@ -185,9 +188,8 @@ def launch_stub(
             configured = image.with_options(
                 _plan_options(loader, chip, launch, leave_clock=leave_clock)
             )
-            jedec = start_stub(
-                loader, chip, configured, attach=launch.attach if first is None else None
-            )
+            attach = launch.attach if first is None else None
+            jedec = start_stub(loader, chip, configured, attach=attach, trial=launch.trial)
             _check_code(loader, image)
             if jedec is not None and is_silent(jedec) and number < len(attempts):
                 # one flipped bit of its entry address lets it begin behind its own set-up of the flash
@@ -210,6 +212,8 @@ def launch_stub(
         name, seconds = loader.dialect.name, loader.transport.now() - began
         report(StubStarted(stub=name, build=build, size=image.size, seconds=round(seconds, 3)))
         return RunningStub(jedec, retried=failure is not None)
+    if launch.trial:
+        return None
     text = f"the stub did not start ({failure}): using the ROM bootloader, which is slower and has fewer functions"
     report(Warned(code="stub-failed", text=text))
     return None
@@ -302,13 +306,19 @@ def start_first_stage(
 
 
 def start_stub(
-    loader: Loader, chip: Chip, image: StubImage, *, attach: Command | None = None
+    loader: Loader,
+    chip: Chip,
+    image: StubImage,
+    *,
+    attach: Command | None = None,
+    trial: bool = False,
 ) -> int | None:
     """Upload and start a stub; the loader then speaks its dialect. Returns ``RunningStub.flash_id``.
 
+    :param trial: as in ``StubLaunch``
     :raises Unsupported, CommandFailed, NoReply: the ROM does not accept it, or it does not answer
     """
-    upload(loader, chip, image, attach=attach)
+    upload(loader, chip, image, attach=attach, trial=trial)
     loader.dialect = loader.dialect.replace(sealed=bool(image.build))
     found = take_first_batch(loader, _first_batch(chip)) if image.build else None
     if found is not None:
@@ -328,7 +338,14 @@ def _first_batch(chip: Chip) -> Batch:
     )
 
 
-def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | None = None) -> None:
+def upload(
+    loader: Loader,
+    chip: Chip,
+    image: StubImage,
+    *,
+    attach: Command | None = None,
+    trial: bool = False,
+) -> None:
     """Load a program into RAM, start it and wait for its greeting.
 
     :param attach: request to be sent before
@@ -340,7 +357,10 @@ def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | No
         (address, content.ljust(align_up(len(content), 4), b"\0"))
         for address, content in image.segments
     ]
-    done = _load_ahead(loader, segments, steps[0], attach)
+    patience = TRIAL_REPLY_S + loader.round_trip if trial else loader.settings.timing.default
+    done = _load_ahead(loader, segments, steps[0], attach, patience)
+    if trial and not done:
+        raise NoReply("a block of the stub was not confirmed")
     if attach is not None and not done:
         loader.call(attach, repeatable=True)
     for address, padded in () if done else segments:
@@ -369,7 +389,11 @@ def _plan_load(address: int, data: bytes, step: int) -> list[Command]:
 
 
 def _load_ahead(
-    loader: Loader, segments: Iterable[tuple[int, bytes]], step: int, attach: Command | None
+    loader: Loader,
+    segments: Iterable[tuple[int, bytes]],
+    step: int,
+    attach: Command | None,
+    patience: float,
 ) -> bool:
     """Load all segments in a pipeline if the ROM buffers requests. Returns whether that worked.
 
@@ -388,7 +412,7 @@ def _load_ahead(
         loader.send(*(command.packet() for command in group))
         wire = sum(len(command.packet()) for command in group) * BITS_PER_BYTE / loader.baud
         for command in group:
-            reply = loader.receive(command.op, loader.settings.timing.default + wire)
+            reply = loader.receive(command.op, patience + wire)
             if reply is None or len(reply.body) < 2 or reply.body[0]:
                 return False  # the next request resynchronises first
         loader.end_pipeline()

@@ -14,7 +14,6 @@ from espwire.efuse.tables import AnyField, Layout
 Meaning = bool | int | float | str
 UNKNOWN_PURPOSE = "FORBIDDEN_STATE"
 REVOCATIONS = tuple(f"SECURE_BOOT_KEY_REVOKE{slot}" for slot in range(3))
-CRC_POLYNOMIAL = 0x8C  # reflected
 
 
 def describe(state: FuseState, field: AnyField) -> Meaning:
@@ -108,12 +107,12 @@ def _hidden_bytes(state: FuseState, field: AnyField) -> list[bool]:
 
 def _judge_mac(state: FuseState, field: AnyField) -> str:
     """``(OK)``, or on chips that store a CRC-8, whether it is right."""
-    crc_field = state.layout.find(f"{field.name}_CRC")
-    if crc_field is None:
+    crc_field, crc = state.layout.find(f"{field.name}_CRC"), state.chip.mac.crc8
+    if crc_field is None or crc is None:
         return "(OK)"
     if not state.readable(field):
         return "(CRC ?x?? OK)"
-    stored, expected = state.raw(crc_field), crc8(mac_bytes(state, field))
+    stored, expected = state.raw(crc_field), crc.compute(mac_bytes(state, field))
     if stored == expected:
         return f"(CRC {stored:#04x} OK)"
     return f"(CRC {stored:#04x} invalid - calculated {expected:#04x})"
@@ -123,20 +122,6 @@ def mac_bytes(state: FuseState, field: AnyField) -> bytes:
     """A MAC address in the order in which it is written."""
     data = stored_bytes(state, field)
     return data[::-1] if isinstance(field, Field) and field.reverse else data
-
-
-def crc8(data: bytes) -> int:
-    """The CRC-8 that the ESP32 stores with a MAC address.
-
-    >>> hex(crc8(bytes.fromhex("aabbccddeeff")))
-    '0x12'
-    """
-    crc = 0
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (CRC_POLYNOMIAL if crc & 1 else 0)
-    return crc
 
 
 def raw_text(state: FuseState, field: AnyField) -> str:

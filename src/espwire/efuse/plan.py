@@ -9,14 +9,14 @@ A block with a coding error is burned again, even if it reads as planned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from espwire.efuse.check import has_error, has_failed, list_chunks
 from espwire.efuse.model import Block, Field
 from espwire.efuse.planner import Planner, build_refusal
 from espwire.efuse.state import WRITE_LOCKS, FuseState
-from espwire.flash.findings import Finding
+from espwire.flash.findings import Finding, build_fatal
 from espwire.record import Record
 
 # of block 0: they stop later burns, hide keys, or depend on what is burned before
@@ -104,6 +104,18 @@ def plan_burn(planner: Planner, *, postpone: bool = True) -> BurnPlan:
         final=tuple(_find_final(before, after, fields)),
         unproven=unproven,
     )
+
+
+def judge_unproven(blocks: Sequence[str], missing: str = "") -> list[Finding]:
+    """A fatal finding if blocks are burned and hidden: they may hold another key.
+
+    :param missing: what else could prove the key, and does not
+    """
+    if not blocks:
+        return []
+    also = f" and {missing}" if missing else ""
+    text = f"{', '.join(blocks)} cannot be read back{also}, so this is not proven; if another key was burned there, that key stays"
+    return [build_fatal("efuse-unproven", text, by_name_only=True)]
 
 
 def _require_scheme(before: FuseState, full: FuseState) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from espwire.efuse import meaning
 from espwire.efuse.danger import list_secret_blocks
 from espwire.efuse.model import Calculated, Field
 from espwire.efuse.planner import Planner, build_refusal
@@ -30,7 +29,7 @@ def request_fields(planner: Planner, pairs: Sequence[Pair], *, force: bool = Fal
     """
     for name, text in pairs:
         field = planner.layout.field(name)
-        if field.format in MEASURED:
+        if field.format in MEASURED or not planner.before.exists(field):
             raise build_refusal(
                 f"{field.name} cannot be burned: the factory measures and burns it",
                 "Leave it as it is.",
@@ -160,11 +159,9 @@ def request_custom_mac(planner: Planner, mac: bytes, *, force: bool = False) -> 
     """
     field = planner.layout.field("CUSTOM_MAC")
     planner.set_field(field, int.from_bytes(mac, "little"), force=force)
-    others = {
-        "CUSTOM_MAC_CRC": meaning.crc8(mac),
-        "MAC_VERSION": 1,
-        "CUSTOM_MAC_USED": 1,
-    }
+    crc = planner.before.chip.mac.crc8
+    others = {} if crc is None else {"CUSTOM_MAC_CRC": crc.compute(mac)}
+    others |= {"MAC_VERSION": 1, "CUSTOM_MAC_USED": 1}
     for name, value in others.items():
         found = planner.layout.find(name)
         if isinstance(found, Field):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from espwire.efuse import meaning
 from espwire.efuse.check import has_error, has_failed
-from espwire.efuse.key_files import find_only_place, judge_scheme, list_digest_purposes
+from espwire.efuse.digests import find_only_place, judge_scheme, list_digest_purposes
 from espwire.efuse.keys import Key, build_number, is_free, request_keys
 from espwire.efuse.model import Field, Purpose
 from espwire.efuse.planner import Planner, build_refusal

@@ -1,1 +1,1 @@
-"""Jobs on flash and RAM: plan, safety checks, write, read, verify, erase, partitions, load-ram."""
+"""Operations on flash and RAM: plan, safety checks, write, read, verify, erase, partitions, load-ram."""

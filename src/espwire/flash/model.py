@@ -1,4 +1,4 @@
-"""The values that jobs on flash share: target, steps and the plan."""
+"""The values that operations on flash share: target, steps and the plan."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ BLANK = b"\xff"
 
 
 class Cancel(Protocol):
-    """Checked by jobs between blocks; ``transport.base.CancelToken`` implements it."""
+    """Checked by operations between blocks; ``transport.base.CancelToken`` implements it."""
 
     def check(self) -> None:
-        """Raise ``Cancelled`` if the job is to stop."""
+        """Raise ``Cancelled`` if the operation is to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)

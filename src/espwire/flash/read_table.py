@@ -6,11 +6,20 @@ from typing import TYPE_CHECKING
 
 from espwire.errors import TableError, Unsupported
 from espwire.flash.read import read_flash
+from espwire.image.model import ROW_MAGIC
 from espwire.image.ota import OTA_DATA_SIZE, OtaStatus, find_boot, find_ota_data, parse_ota_data
-from espwire.image.partition_table import TABLE_OFFSET, TABLE_SIZE, PartitionTable, parse_table
+from espwire.image.partition_table import (
+    END_ROW,
+    TABLE_OFFSET,
+    USED_SIZE,
+    PartitionTable,
+    parse_table,
+)
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
+
+USUAL_SIZE = 0x200  # bytes of most tables, with the blank row at the end
 
 
 def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> PartitionTable:
@@ -20,7 +29,9 @@ def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> Partitio
     :raises TableError: there is none at ``offset``, or it is broken
     """
     try:
-        data = read_flash(device, offset, TABLE_SIZE)
+        data = read_flash(device, offset, USUAL_SIZE)
+        if data[:2] == ROW_MAGIC and END_ROW not in data:
+            data += read_flash(device, offset + USUAL_SIZE, USED_SIZE - USUAL_SIZE)
     except Unsupported as error:
         if error.code != "cannot-read-flash":
             raise

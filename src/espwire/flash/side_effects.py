@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PROTECTED, LOCKED = 0x1C, 0x80  # in status register 1: BP0 to BP2, and SRP
 UNREADABLE = (0x00, 0xFF)
 
+ReadTable = Callable[[], PartitionTable | None]  # the one in flash, at the usual offset
+
 
 def find_protection(status: FlashStatus) -> tuple[Finding, ...]:
     """The finding for a flash chip that protects some of its sectors: it ignores commands that erase or write them.
@@ -50,7 +52,7 @@ def find_protection(status: FlashStatus) -> tuple[Finding, ...]:
     return (build_fatal("write-protected", text),)
 
 
-def find_blanked(device: Device, plan: Plan) -> tuple[Finding, ...]:
+def find_blanked(device: Device, plan: Plan, read_table: ReadTable) -> tuple[Finding, ...]:
     """The finding for partitions that hold data now and will be blank, because a file has 0xFF all over them."""
     writes = [write for write in plan.writes if not write.encrypted]
     blank = join_ranges(
@@ -59,7 +61,7 @@ def find_blanked(device: Device, plan: Plan) -> tuple[Finding, ...]:
         for at in range(write.address, align_down(write.end, SECTOR), SECTOR)
         if not write.data[at - write.address :][:SECTOR].strip(BLANK)
     )
-    if not blank or (table := read_table_if_any(device)) is None:
+    if not blank or (table := read_table()) is None:
         return ()
     lost = [
         entry.label
@@ -170,7 +172,15 @@ def _holds(ranges: Ranges, address: int) -> bool:
     return any(low <= address < high for low, high in ranges)
 
 
-def find_unbooted(device: Device, target: FlashTarget, blobs: Iterable[Blob]) -> Unbooted | None:
+def changes_table(plan: Plan) -> bool:
+    """Whether the partition table may be another one after the plan."""
+    end = TABLE_OFFSET + TABLE_SIZE
+    return any(low < end and high > TABLE_OFFSET for low, high in _find_covered(plan))
+
+
+def find_unbooted(
+    device: Device, target: FlashTarget, blobs: Iterable[Blob], read_table: ReadTable
+) -> Unbooted | None:
     """The application that was written although another one boots.
 
     None: what was written boots, no application was written, or the flash does not show what boots. Through a ROM,
@@ -182,7 +192,7 @@ def find_unbooted(device: Device, target: FlashTarget, blobs: Iterable[Blob]) ->
     images = {address for blob in blobs for address in _find_images(blob)}
     if not images:
         return None
-    table = read_table_if_any(device)
+    table = read_table()
     if table is None or find_ota_data(table) is None:
         return None
     written = [row for row in table.partitions if row.type == APP and row.offset in images]

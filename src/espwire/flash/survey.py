@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from espwire.device.device import Device
 
 SAMPLES = 8  # sectors of a blob
+SAMPLE_BYTES = 256  # of a sector that the last write has not left
 
 Span = tuple[int, int]
 
@@ -51,7 +52,7 @@ def survey(
     if target.limits.digests_at_once:
         kept = [blob for blob in blobs if can_keep(blob, target, policy)]
         compared = [blob for blob in blobs if _is_compared(blob, target, policy)]
-        samples = {blob.address: _find_samples(blob) for blob in compared}
+        samples = {blob.address: _find_samples(blob, last) for blob in compared}
         edges = [edge for blob in kept for edge in _find_edges(blob, policy)]
         spans = [*edges, *chain(*samples.values())]
         digests = dict(zip(spans, device.backend.digests_of(spans), strict=True))
@@ -62,7 +63,7 @@ def survey(
         if can_keep(blob, target, policy):
             seen = _read_neighbours(device, blob, policy, digests, saved)
         looked_at = samples.get(blob.address, ())
-        differ = [digests[span] != _digest(_cut(blob, span[0])) for span in looked_at]
+        differ = [digests[span] != _digest(_cut(blob, *span)) for span in looked_at]
         if looked_at and all(
             last.get(span[0]) == digests[span][:DIGEST_BYTES] for span in looked_at
         ):
@@ -86,11 +87,16 @@ def _find_edges(blob: Blob, policy: Policy) -> tuple[Span, ...]:
     return tuple(edge for edge in edges if edge[0] < edge[1] and not policy.erases(*edge))
 
 
-def _find_samples(blob: Blob) -> tuple[Span, ...]:
-    """Sectors that are all the blob's, evenly spread; of a large blob none that a blank flash would hold."""
-    first, last = align_up(blob.address, SECTOR), align_down(blob.end, SECTOR)
-    sectors = [at for at in range(first, last, SECTOR) if not _is_blank(_cut(blob, at))]
-    return tuple((at, at + SECTOR) for at in sectors[:: -(-len(sectors) // SAMPLES) or 1])
+def _find_samples(blob: Blob, last: Mapping[int, bytes]) -> tuple[Span, ...]:
+    """Sectors that are all the blob's, evenly spread, or their beginnings; none that a blank flash would hold."""
+    first, end = align_up(blob.address, SECTOR), align_down(blob.end, SECTOR)
+    sectors = [
+        at for at in range(first, end, SECTOR) if _cut(blob, at, at + SAMPLE_BYTES).strip(BLANK)
+    ]
+    return tuple(
+        (at, at + (SECTOR if at in last else SAMPLE_BYTES))
+        for at in sectors[:: -(-len(sectors) // SAMPLES) or 1]
+    )
 
 
 def _read_neighbours(
@@ -185,12 +191,8 @@ def _read(device: Device, span: Span, policy: Policy, digests: Mapping[Span, byt
     return BLANK * size if blank else b"".join(device.backend.read(start, size))
 
 
-def _cut(blob: Blob, address: int) -> bytes:
-    return blob.data[address - blob.address :][:SECTOR]
-
-
-def _is_blank(data: bytes) -> bool:
-    return not data.strip(BLANK)
+def _cut(blob: Blob, start: int, end: int) -> bytes:
+    return blob.data[start - blob.address : end - blob.address]
 
 
 def _digest(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.blob import Blob
@@ -57,9 +57,11 @@ from espwire.flash.prepare import (
     merge_settings,
     prepare_blobs,
 )
+from espwire.flash.read_table import read_table_if_any
 from espwire.flash.recovery import can_restore, find_restorable, find_shared, leave_out_erased
 from espwire.flash.safety import find_older_versions, find_problems, may_hold_application
 from espwire.flash.side_effects import (
+    changes_table,
     find_blanked,
     find_misread_data,
     find_protection,
@@ -133,8 +135,9 @@ def write_flash(
     if not dry_run and policy.verify is not False:
         device.tune_line("write", estimate_stream(ordered, found))
     planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
+    read_table = cache(partial(read_table_if_any, device))
     if target.limits.can_read and not target.encrypts_flash:
-        problems += find_blanked(device, planned)
+        problems += find_blanked(device, planned, read_table)
         changes = find_table_changes(device, target, planned, blobs)
         planned = replace(planned, partitions=changes)
         problems += find_misread_data(changes)
@@ -162,7 +165,9 @@ def write_flash(
         )
         if journal is not None:
             _note_written(journal, last, planned, ordered, found, target)
-        if (slots := find_unbooted(device, target, blobs)) is not None:
+        if changes_table(planned):
+            read_table.cache_clear()
+        if (slots := find_unbooted(device, target, blobs, read_table)) is not None:
             text = f"the application was written to {slots.written}, but the OTA data selects {slots.boots}, which boots; `espwire ota switch {slots.written}` changes that"
             report(Warned(code="not-booted", text=text))
             planned = replace(planned, unbooted=slots)

@@ -20,7 +20,7 @@ from espwire.device.device import Device
 from espwire.efuse.burn import burn
 from espwire.efuse.danger import ALONE, Surroundings, find_dangers
 from espwire.efuse.keys import request_keys
-from espwire.efuse.plan import BurnPlan, plan_burn
+from espwire.efuse.plan import BurnPlan, judge_unproven, plan_burn
 from espwire.efuse.planner import Planner
 from espwire.efuse.secure_steps import (
     CRYPT_CONFIG,
@@ -39,7 +39,7 @@ from espwire.efuse.store import FuseStore, VirtualStore, store_from_state
 from espwire.efuse.trust import list_trusted
 from espwire.errors import DeviceError, ImageError, SafetyStop, UsageError
 from espwire.events import Event, Report, Warned, silent
-from espwire.flash.findings import Finding, Policy, build_fatal, stop_if_fatal
+from espwire.flash.findings import Finding, Policy, stop_if_fatal
 from espwire.flash.host_key import (
     FlashCipher,
     FoundTable,
@@ -63,7 +63,6 @@ from espwire.virtual.secure_start import FlashView, Start, build_decrypt, start
 
 FIRMWARE = "firmware"
 LEAVE_OPEN = "Add --keep-download-mode to leave out this step."
-UNPROVEN = "efuse-unproven"
 PROBE = 256  # bytes that are read first to see whether an image is in flash
 WRITE_CONSENTS = frozenset(("encryption-off",))  # it is enabled in a later step
 READ_FLASH = Callable[[int, int], bytes]
@@ -357,9 +356,8 @@ def execute(
             continue
         planner, todo = _collect(step, store.read())
         if todo.unproven and not flash.holds(plan.firmware):
-            names = ", ".join(todo.unproven)
-            text = f"{names} cannot be read, and the flash does not hold firmware for this key, so the key is not proven"
-            stop_if_fatal([build_fatal(UNPROVEN, text, by_name_only=True)], policy)
+            missing = "the flash does not hold firmware for this key"
+            stop_if_fatal(judge_unproven(todo.unproven, missing), policy)
         if not todo.steps:
             on_step(step, "done before")
             continue

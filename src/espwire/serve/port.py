@@ -24,7 +24,7 @@ from espwire.device.reset_sequences import (
 )
 from espwire.errors import Cancelled, TransportError, TransportLost, UsageError
 from espwire.serve.problem_log import ProblemLog
-from espwire.serve.resets import Recognised, ResetRecogniser
+from espwire.serve.resets import ResetDetector, ResetRequest
 from espwire.settings import Settings
 from espwire.transport import telnet
 from espwire.transport.base import LineControls, Transport
@@ -68,7 +68,7 @@ class TransportPort(ServedPort):
         self.lost_at: float | None = None
         self.due: float | None = None
         self.pending = b""  # of the client's data
-        self._recogniser = self._build_recogniser()
+        self._detector = self._build_detector()
         self._applied: tuple[bool | None, bool | None] = (False, False)
         self._try_at = 0.0
         self._sends_break = False
@@ -81,7 +81,7 @@ class TransportPort(ServedPort):
 
     def begin(self) -> None:
         """A client has taken the port: nothing of the last client is left."""
-        self._recogniser = self._build_recogniser()
+        self._detector = self._build_detector()
         self.pending, self.due = b"", None
         self.discard_input()
 
@@ -112,8 +112,8 @@ class TransportPort(ServedPort):
     def request_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         """Collect line changes; play a sequence when it is complete."""
         now = time.monotonic()
-        found = self._recogniser.feed(now, dtr=dtr, rts=rts)
-        self.dtr, self.rts = self._recogniser.lines
+        found = self._detector.feed(now, dtr=dtr, rts=rts)
+        self.dtr, self.rts = self._detector.lines
         if found is not None:
             self.due = None
             self._guard(lambda: self._reset(found))
@@ -144,8 +144,8 @@ class TransportPort(ServedPort):
         for step in steps:
             self.dtr = self.dtr if step.dtr is None else step.dtr
             self.rts = self.rts if step.rts is None else step.rts
-        self._recogniser = self._build_recogniser()
-        self._recogniser.lines = self._applied = (self.dtr, self.rts)
+        self._detector = self._build_detector()
+        self._detector.lines = self._applied = (self.dtr, self.rts)
         return b""
 
     def discard_input(self) -> None:
@@ -226,7 +226,7 @@ class TransportPort(ServedPort):
             self._note(f"{self.name}: back after {now - self.lost_at:.1f} s")
         self.info, self.lost_at = self.transport.info, None
         self._applied = (False, False)
-        self._recogniser.native_usb = is_usb_jtag(self.info)
+        self._detector.native_usb = is_usb_jtag(self.info)
         return True
 
     def close(self) -> None:
@@ -234,7 +234,7 @@ class TransportPort(ServedPort):
         if not self.away:
             self.transport.close()
 
-    def _reset(self, found: Recognised) -> None:
+    def _reset(self, found: ResetRequest) -> None:
         """Play this port's own sequence into the loader or the application."""
         info = self.info
         if not info.can_reset:
@@ -299,5 +299,5 @@ class TransportPort(ServedPort):
             self._missing.add(what)
             self._note(f"{self.name}: this port does not support {what}")
 
-    def _build_recogniser(self) -> ResetRecogniser:
-        return ResetRecogniser(native_usb=is_usb_jtag(self.info))
+    def _build_detector(self) -> ResetDetector:
+        return ResetDetector(native_usb=is_usb_jtag(self.info))

@@ -1,6 +1,6 @@
-"""Recognises reset sequences in the line changes of a client, which arrive one by one and with the network's delays.
+"""Recognizes reset sequences in the line changes of a client, which arrive one by one and with the network's delays.
 
-A sequence is recognised when it is complete, and not before: opening and closing a port, and single lines, are not resets.
+A sequence is recognized when it is complete, and not before: opening and closing a port, and single lines, are not resets.
 
 =========================================================== ============ =================================================
 DTR and RTS, as the client sets them one after the other    is           examples
@@ -27,7 +27,7 @@ IDLE, RESET, BOOT, BOTH = (False, False), (False, True), (True, False), (True, T
 
 
 @dataclass(frozen=True)
-class Recognised:
+class ResetRequest:
     """A complete sequence. ``long``: the client held the boot pin longer than usual."""
 
     into: Target
@@ -43,7 +43,7 @@ class _Visit:
     pulled: bool = False
 
 
-class ResetRecogniser:
+class ResetDetector:
     """One client's line requests. ``lines``: DTR and RTS as requested last."""
 
     def __init__(self, *, native_usb: bool = False) -> None:
@@ -54,7 +54,7 @@ class ResetRecogniser:
 
     def feed(
         self, now: float, *, dtr: bool | None = None, rts: bool | None = None
-    ) -> Recognised | None:
+    ) -> ResetRequest | None:
         """Note one request; returns the sequence that it completes.
 
         :param now: seconds on any clock
@@ -76,7 +76,7 @@ class ResetRecogniser:
             self._visits = []
         return found
 
-    def _find(self, now: float) -> Recognised | None:
+    def _find(self, now: float) -> ResetRequest | None:
         visits = self._visits[:-1]
         before = visits[-2:-1]
         if before and before[0].state == BOTH:
@@ -84,8 +84,8 @@ class ResetRecogniser:
         earlier = before[0] if before else _Visit(BOTH, now)
         last = visits[-1] if visits else earlier
         if last.state == BOOT and earlier.state == RESET and earlier.pulled:
-            return Recognised("loader", long=now - last.since >= LONG_HOLD_S)
+            return ResetRequest("loader", long=now - last.since >= LONG_HOLD_S)
         if last.state == RESET and last.pulled:
             usb = self.native_usb and earlier.state == BOOT
-            return Recognised("loader" if usb else "application")
+            return ResetRequest("loader" if usb else "application")
         return None

@@ -24,7 +24,6 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from espwire.errors import PortBusy, ToolError, UsageError
 from espwire.transport.base import CancelToken, Transport
 
-SCHEME = "labgrid:"
 DEFAULT_COORDINATOR = "127.0.0.1:20408"
 START = (
     "import sys; sys.path[:] = sys.argv.pop(1).split('\\n');"
@@ -54,11 +53,6 @@ class PlaceName:
     coordinator: str
     resource: str = ""
     acquired: bool = False
-
-
-def is_place(url: str) -> bool:
-    """Whether the URL names a place."""
-    return url.lower().startswith(SCHEME)
 
 
 def find_coordinator() -> str:

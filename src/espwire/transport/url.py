@@ -26,8 +26,7 @@ def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None =
         from espwire.transport.serial import SerialTransport
 
         return SerialTransport(url, baud=baud, cancel=cancel)
-    scheme = url.partition(":")[0]
-    match scheme.lower():
+    match find_scheme(url):
         case "socket":
             from espwire.transport.tcp import open_tcp
 
@@ -52,6 +51,7 @@ def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None =
             return open_remote(url, baud, cancel)
         case "labgrid":
             return _open_place(url, baud, cancel)
+    scheme = url.partition(":")[0]
     raise UsageError(f"unknown kind of port {scheme!r}", hint=f"Use {KINDS}.", code="bad-port")
 
 
@@ -69,9 +69,18 @@ def _open_place(url: str, baud: int, cancel: CancelToken) -> Transport:
 
 def in_real_time(url: str) -> str:
     """The URL of a virtual chip whose time follows the real clock, for a person who watches; other URLs as they are."""
-    if not url.lower().startswith("virtual:") or "pace=" in url:
+    if find_scheme(url) != "virtual" or "pace=" in url:
         return url
     return url + ("&" if "?" in url else "?") + "pace=1"
+
+
+def find_scheme(port: str) -> str:
+    """What kind of port a name is of: the scheme of a URL, in lower case; empty: a serial port of this computer.
+
+    >>> [find_scheme(port) for port in ("Virtual:esp32c3", "labgrid://bench-1", "COM3", "/dev/ttyUSB0")]
+    ['virtual', 'labgrid', '', '']
+    """
+    return "" if is_device_name(port) else port.partition(":")[0].lower()
 
 
 def is_device_name(url: str) -> bool:

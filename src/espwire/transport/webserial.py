@@ -154,6 +154,7 @@ class WebSerialTransport:
         self._closed = False
         reply = self._wait(browser.call("open", name.partition(":")[2], baud))
         if not reply.ok:
+            cancel.check()
             raise _open_error(name, reply)
         vid, pid = reply.value.vid, reply.value.pid
         self.info = TransportInfo(name=name, kind=kind_of(vid, pid), vid=vid, pid=pid)
@@ -233,6 +234,7 @@ class WebSerialTransport:
             raise TransportLost(f"lost the connection to {self.info.name}: {reason}")
 
     def _failure(self, reply: Any) -> TransportLost:
+        self._cancel.check()
         if reply.name == "TimeoutError":
             return TransportLost(
                 f"{self.info.name} accepts no more data",
@@ -249,6 +251,7 @@ def _open_error(name: str, reply: Any) -> TransportError:
         )
     if reply.name == "InvalidStateError":
         return PortBusy(
-            f"{name} is already open in this page", hint="Reload the page, then connect again."
+            f"{name} is already open in this page",
+            hint="Try again in a few seconds. If that does not help, reload the page.",
         )
     return PortBusy(f"{name} cannot be opened: {reply.message}", hint=reply.hint)

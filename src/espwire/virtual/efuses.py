@@ -290,7 +290,7 @@ def _encode_mac(chip: Chip, config: ChipConfig, registers: dict[int, int]) -> No
     registers[mac.low_word] = registers.get(mac.low_word, 0) | int.from_bytes(config.mac[2:], "big")
     high = int.from_bytes(config.mac[:2], "big")
     if mac.crc8 is not None:
-        high |= _crc8(config.mac, mac.crc8.poly, mac.crc8.init) << mac.crc8.shift
+        high |= mac.crc8.compute(config.mac) << mac.crc8.shift
     if mac.extension:
         if len(config.extension) != 2:
             raise UsageError(
@@ -323,15 +323,6 @@ def _encode_mac_in_three(chip: Chip, mac: bytes, registers: dict[int, int]) -> N
             hint="Use an Espressif OUI.",
         )
     registers[words["mac3"]] = word
-
-
-def _crc8(data: bytes, poly: int, crc: int) -> int:
-    """Bit-reflected CRC-8."""
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (poly if crc & 1 else 0)
-    return crc
 
 
 def _set_bit(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from espwire.efuse.danger import find_places
-from espwire.efuse.key_files import judge_scheme
+from espwire.efuse.digests import judge_scheme
 from espwire.efuse.store import VirtualStore
 from espwire.efuse.trust import list_trusted
 from espwire.errors import ImageError, Unsupported

@@ -14,9 +14,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espwire.cli.context import Context, Program
+from espwire.cli.context import Context
 from espwire.cli.main import main
 from espwire.cli.output import Output
+from espwire.cli.program import Program
 from espwire.errors import DataError, ToolError, UsageError
 from espwire.text import shorten
 from espwire.transport.webserial import BrowserCancel, find_browser
@@ -86,10 +87,10 @@ def watch_port(
     from espwire.monitor.console import FILE, Console
     from espwire.monitor.loop import Monitor, MonitorOptions
     from espwire.transport.ports import NamedPort, Port
-    from espwire.transport.url import in_real_time
+    from espwire.transport.url import find_scheme, in_real_time
     from espwire.transport.webserial_port import WebSerialPort
 
-    virtual = port.startswith("virtual:")
+    virtual = find_scheme(port) == "virtual"
     source: Port = NamedPort(in_real_time(port)) if virtual else WebSerialPort(port)
     console = Console(PageScreen(browser), passes=FILE, chip=load_chip(chip) if chip else None)
     Monitor(

@@ -43,13 +43,13 @@ EVENTS: list[Event] = [
 
 def progress(size: int = 10_000, step: int = 100) -> list[Progress]:
     return [
-        Progress(task="write", name="a.bin", done=done, total=size)
+        Progress(task="write", name="a.bin", done=done, total=size, percent=100 * done / size)
         for done in range(0, size + 1, step)
     ]
 
 
 def test_progress_is_a_line_per_ten_percent(capsys: pytest.CaptureFixture[str]) -> None:
-    draw = Reporter(sink=Plain(Output()))
+    draw = Plain(Output())
     for event in progress():
         draw(event)
     lines = capsys.readouterr().out.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -18,6 +19,7 @@ from espwire.device.reset_sequences import (
     TRY_ORDER_POSIX,
     Step,
     find_or_parse,
+    find_reset_low,
     find_sequence,
     parse_sequence,
     sequence_names,
@@ -43,10 +45,14 @@ def test_every_sequence_is_the_one_of_the_data():
     assert {
         s["name"]: tuple(map(as_step, s["steps"])) for s in PROTOCOL["reset"]["sequence"]
     } == SEQUENCES
-    assert (PROTOCOL["reset"]["enable_low_s"], PROTOCOL["reset"]["long_enable_low_s"]) == (
+    assert [
+        PROTOCOL["reset"][name]
+        for name in ("enable_low_s", "remote_enable_low_s", "long_enable_low_s")
+    ] == [
         reset_sequences.SHORT_LOW_S,
+        reset_sequences.REMOTE_LOW_S,
         reset_sequences.LONG_LOW_S,
-    )
+    ]
     assert tuple(PROTOCOL["reset"]["try_order_posix"]) == reset_sequences.TRY_ORDER_POSIX
     assert tuple(PROTOCOL["reset"]["try_order_other"]) == reset_sequences.TRY_ORDER_OTHER
 
@@ -97,8 +103,14 @@ def test_the_hold_of_each_sequence_is_the_setting_and_half_a_second_more_in_the_
     for name in TRY_ORDER_POSIX:
         assert find_sequence(name, UART) == SEQUENCES[name]
         other = [step.wait for step in find_sequence(name, UART, 0.2) if step.wait]
-        assert other == pytest.approx([0.1, 0.7] if name.endswith("_long") else [0.05, 0.2])
+        assert other == pytest.approx([0.1, 0.7] if name.endswith("_long") else [0.02, 0.2])
     assert find_sequence("usb_jtag", UART, 0.2) == SEQUENCES["usb_jtag"]
+
+
+def test_a_network_may_shorten_the_low_level_so_it_is_longer_there():
+    remote = replace(UART, remote=True)
+    for name, low in (("tight", 0.05), ("classic", 0.05), ("tight_long", 0.1)):
+        assert find_reset_low(find_sequence(name, remote)) == low
 
 
 @pytest.mark.parametrize("name", SEQUENCES)

@@ -70,6 +70,15 @@ def test_a_key_is_reversed_hidden_and_locked_after_it_was_burned() -> None:
     assert [change.name for change in made.changes if change.secret] == ["BLOCK_KEY0"]
 
 
+@pytest.mark.parametrize("name", ["IO_LDO_1P8", "OCODE"])
+def test_calibration_that_the_chip_does_not_have_is_not_burned(name: str) -> None:
+    refuse(
+        VirtualStore("esp32h21"),
+        lambda planner: request_fields(planner, [(name, "1")]),
+        "efuse-factory",
+    )
+
+
 def test_a_refused_purpose_is_named_as_the_line_would_leave_it() -> None:
     store = VirtualStore("esp32c61")
 

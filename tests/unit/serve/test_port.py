@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from espwire.device.reset_sequences import RESET_DELAY_S, SHORT_LOW_S
 from espwire.errors import PortNotFound, TransportError, TransportLost
 from espwire.serve import port as served
 from espwire.serve.port import TransportPort
@@ -12,8 +13,8 @@ from espwire.transport import telnet
 from espwire.transport.base import TransportInfo
 
 TIGHT = [
-    *((0.0, False, False), (0.0, True, True), (0.0, False, True), (0.05, True, False)),
-    *((0.1, False, False), (0.1, False, False)),
+    *((0.0, False, False), (0.0, True, True), (0.0, False, True), (SHORT_LOW_S, True, False)),
+    *[(round(SHORT_LOW_S + RESET_DELAY_S, 3), False, False)] * 2,
 ]
 HARD = [(0.0, False, True), (0.1, False, False)]
 

@@ -5,32 +5,32 @@ from __future__ import annotations
 import pytest
 
 from espwire.device.reset_sequences import SEQUENCES, parse_sequence
-from espwire.serve.resets import FORGET_S, Recognised, ResetRecogniser
+from espwire.serve.resets import FORGET_S, ResetDetector, ResetRequest
 
-LOADER, APPLICATION = Recognised("loader"), Recognised("application")
+LOADER, APPLICATION = ResetRequest("loader"), ResetRequest("application")
 
 
 def play(text: str, *, usb: bool = False, round_trip: float = 0.0, start=(False, False)):
-    """What a client's sequence is recognised as, at each step that completes something.
+    """What a client's sequence is recognized as, at each step that completes something.
 
     A step for both lines is sent as two requests, DTR first, as pyserial's and espwire's clients do.
     """
-    recogniser, now, found = ResetRecogniser(native_usb=usb), 100.0, []
-    recogniser.lines = start
+    detector, now, found = ResetDetector(native_usb=usb), 100.0, []
+    detector.lines = start
     for number, step in enumerate(parse_sequence(text)):
         now += step.wait
         for lines in ({"dtr": step.dtr}, {"rts": step.rts}):
             if next(iter(lines.values())) is not None:
                 now += round_trip
-                if recognised := recogniser.feed(now, **lines):
-                    found.append((number, recognised))
+                if request := detector.feed(now, **lines):
+                    found.append((number, request))
     return found
 
 
 # the sequence as the program sends it, how many steps it has, what it is
 CLIENTS = {
     "esptool": ("D0|R1|W0.1|D1|R0|W0.05|D0", 6, LOADER),
-    "esptool, long": ("D0|R1|W0.1|D1|R0|W0.55|D0", 6, Recognised("loader", long=True)),
+    "esptool, long": ("D0|R1|W0.1|D1|R0|W0.55|D0", 6, ResetRequest("loader", long=True)),
     "esptool.py 2 on Linux": ("D0|R1|W0.1|D1|R0|W0.05|D0", 6, LOADER),
     "esptool-js": ("D0|R1|W0.1|D1|R0|W0.05|D0", 6, LOADER),
     "hard reset": ("R1|W0.1|R0", 2, APPLICATION),
@@ -45,7 +45,7 @@ def test_a_clients_sequence_is_recognised_when_it_is_complete(client, round_trip
     text, last, expected = CLIENTS[client]
     found = play(text, round_trip=round_trip)
     if round_trip >= 0.3 and expected.into == "loader":
-        expected = Recognised("loader", long=True)  # only the network's delay; does no harm
+        expected = ResetRequest("loader", long=True)  # only the network's delay; does no harm
     assert found == [(last, expected)]
 
 
@@ -54,14 +54,14 @@ def test_a_clients_sequence_is_recognised_when_it_is_complete(client, round_trip
 def test_our_own_sequences_enter_the_loader_whatever_the_lines_were(name, start):
     text = build(name)
     found = play(text, start=start)
-    assert [recognised.into for _, recognised in found] == ["loader"]
+    assert [request.into for _, request in found] == ["loader"]
 
 
 @pytest.mark.parametrize("name", ["hard", "hard_usb"])
 @pytest.mark.parametrize("usb", [False, True])
 def test_a_hard_reset_starts_the_application_on_every_port(name, usb):
     found = play(build(name), usb=usb)
-    assert [recognised.into for _, recognised in found] == ["application"]
+    assert [request.into for _, request in found] == ["application"]
 
 
 def test_the_sequence_of_native_usb_means_the_loader_only_there():
@@ -104,7 +104,7 @@ def test_what_is_long_ago_is_not_the_beginning_of_a_sequence():
 def test_a_recognised_sequence_does_not_begin_another():
     assert play("R1|W0.1|R0|W0.1|D0|R0") == [(2, APPLICATION)]
     twice = "R1|W0.1|R0|W0.1|R1|W0.1|R0"
-    assert [recognised for _, recognised in play(twice)] == [APPLICATION, APPLICATION]
+    assert [request for _, request in play(twice)] == [APPLICATION, APPLICATION]
 
 
 def build(name: str) -> str:

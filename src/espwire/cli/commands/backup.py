@@ -42,7 +42,7 @@ def backup(context: Context, file: str, pins: Pins) -> None:
         name = context.name_file(file, device)
         return name, backup_flash(device, name, report=context.report)
 
-    file, done = context.run_job(read, pins=pins)
+    file, done = context.run_operation(read, pins=pins)
     size = format_size(done.backup.board.flash_size)
     text = f"Done: {size} of flash saved in {escape(file)}."
     if done.backup.board.encrypted:
@@ -91,7 +91,7 @@ def restore(
             report=context.report,
         )
 
-    done = context.run_job(write, pins=pins)
+    done = context.run_operation(write, pins=pins)
     plan, skipped = done.plan, list(dict.fromkeys(part.name for part in done.skipped))
     unchecked = [] if dry_run else list(plan.unchecked)
     size = f"{format_size(saved.board.flash_size)} of flash"

@@ -180,7 +180,7 @@ def burn_key_digest(words: tuple[str, ...], **options: bool) -> BurnCommand:
 
 def _key_step(words: tuple[str, ...], options: dict[str, Any], *, digest: bool) -> BurnCommand:
     def collect(planner: Planner) -> None:
-        from espwire.efuse.key_files import read_digests, read_keys
+        from espwire.efuse.key_arguments import read_digests, read_keys
         from espwire.efuse.keys import request_keys
 
         protect = not options["no_protect_key"]

@@ -223,7 +223,7 @@ def write_flash(
         return chosen, plan
 
     encrypts = bool(choices["encrypt"] or encrypted)
-    blobs, plan = context.run_job(write, encrypt=encrypts, pins=pins)
+    blobs, plan = context.run_operation(write, encrypt=encrypts, pins=pins)
     report_written(context, "write-flash", plan, blobs, len(paths), "--dry-run" if dry_run else "")
 
 
@@ -390,7 +390,7 @@ def read_flash(
         )
         return name, address, size
 
-    file, address, size = context.run_job(read, pins=pins)
+    file, address, size = context.run_operation(read, pins=pins)
     text = f"Done: {size:,} bytes read from {address:#x} into {escape(file)}."
     context.finish("read-flash", text, {"address": address, "size": size, "file": file})
 

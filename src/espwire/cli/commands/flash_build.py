@@ -145,7 +145,7 @@ def flash(
         )
         return chosen, select_written(context, device, plan, asked=choices["select_written"])
 
-    build, plan = context.run_job(write, encrypt=choices["encrypt"], pins=pins)
+    build, plan = context.run_operation(write, encrypt=choices["encrypt"], pins=pins)
     if choices["monitor"]:
         context.ending = "The monitor resets the board."
     report_build(context, build, plan, "--dry-run" if choices["dry_run"] else "")

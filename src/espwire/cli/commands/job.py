@@ -91,7 +91,7 @@ def job(
         context.program_started = run.leaves_application and not dry_run
 
     try:
-        context.run_job(work, encrypt=run.encrypts, pins=pins)
+        context.run_operation(work, encrypt=run.encrypts, pins=pins)
     except BaseException as error:
         if isinstance(error, WrongChip) and found.chip:
             error.hint = (

@@ -134,9 +134,10 @@ def _find_source(context: Context, name: str) -> PortSource:
     from espwire.cli.ports import find_target
     from espwire.serve.server import PortSource
     from espwire.transport.ports import NamedPort
+    from espwire.transport.url import find_scheme
 
     target = find_target(name, state=context.state)
-    if isinstance(target, str) and target.lower().startswith("virtual:"):
+    if isinstance(target, str) and find_scheme(target) == "virtual":
         return PortSource(name, _open_live(target))
     if isinstance(target, str):
         return PortSource(hide_token(name), lambda baud: NamedPort(target).open(baud=baud))

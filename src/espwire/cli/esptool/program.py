@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 TYPE_CHECKING = False  # see cli/main.py
 if TYPE_CHECKING:
-    from espwire.cli.context import Program
+    from espwire.cli.program import Program
     from espwire.errors import ToolError
 
 ESPTOOL_VERSION = "5.6.0"  # the newest esptool whose command line is supported; scripts compare it
@@ -47,8 +47,8 @@ def describe_version() -> str:
 
 def build_program(name: str) -> Program:
     """What depends on the name ``esptool.py`` or ``esptool``."""
-    from espwire.cli.context import Program
     from espwire.cli.esptool.output import ESPTOOL, report_device
+    from espwire.cli.program import Program
 
     return Program(
         name=name,
