@@ -100,7 +100,7 @@ def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) ->
     text = text.strip()
     match = re.fullmatch(_NUMBER, text)
     if match is None:
-        raise UsageError(f"{what} {text!r} is not a number", hint=_suggest(text))
+        raise UsageError(f"{what} {text!r} is not a number", hint=_suggest(text, what))
     digits, suffix = match.groups()
     if len(digits) > MAX_DIGITS:  # Python limits the length
         raise UsageError(
@@ -140,6 +140,9 @@ def parse_flash_address(text: str, *, strict: bool = True) -> int:
     return value
 
 
+LOOK_ALIKES = str.maketrans("OoIl", "0011")
+
+
 def fix_number(text: str) -> str | None:
     """The number that was probably meant by a mistyped word; None: unclear.
 
@@ -152,15 +155,17 @@ def fix_number(text: str) -> str | None:
         return None
     from unicodedata import normalize  # loaded only for mistakes
 
-    plain = normalize("NFKC", text).translate(str.maketrans("OoIl", "0011"))
+    plain = normalize("NFKC", text).translate(LOOK_ALIKES)
     plain = re.sub(r"[\s_,]", "", plain).strip("'\";:.").removeprefix("+")
     match = re.fullmatch(r"(?:0[xX]|[xX$#])*([0-9a-fA-F]+)[hH]?", plain)
     return f"0x{match[1]}" if match is not None and any(map(str.isdecimal, match[1])) else None
 
 
-def _suggest(text: str) -> str:
-    """The hint for a text that is not a number."""
-    fixed = fix_number(text)
+def _suggest(text: str, what: str) -> str:
+    """The hint for a text that is not a number. Addresses and sizes are probably hexadecimal."""
+    fixed, plain = fix_number(text), text.translate(LOOK_ALIKES)
+    if what not in ("address", "size") and plain.isascii() and plain.isdecimal():
+        fixed = plain
     if fixed is None:
         return "Write a decimal number, a hexadecimal number with 0x, or a number with KB or MB."
     if any(sign in text for sign in "OoIl"):

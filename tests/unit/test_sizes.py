@@ -20,3 +20,10 @@ def test_what_is_no_number_is_refused(text: str) -> None:
 def test_what_is_no_flash_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_flash_size(text)
+
+
+def test_a_letter_that_looks_like_a_digit_is_hexadecimal_only_in_addresses() -> None:
+    for what, number in (("--baud", "115200"), ("address", "0x115200")):
+        with pytest.raises(UsageError) as caught:
+            parse_number("11520O", what)
+        assert caught.value.hint.startswith(f"Did you mean {number}? ")

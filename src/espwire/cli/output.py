@@ -123,14 +123,14 @@ class Output:
         """
         lost, self._lost = self._lost, None
         if lost is not None and lost.errno not in GONE:
-            raise lost_output(lost)
+            raise lost_output(lost, "The command itself was completed. ")
 
 
-def lost_output(error: OSError) -> FileError:
-    """The error for standard output that cannot be written."""
+def lost_output(error: OSError, state: str = "") -> FileError:
+    """The error for standard output that cannot be written. ``state``: a sentence about the command."""
     return FileError(
         f"cannot write to standard output: {error.strerror or error}",
-        hint="The command itself was completed. Redirect its output to a file or pipe that can be written.",
+        hint=f"{state}Redirect its output to a file or pipe that can be written.",
         code="stdout",
     )
 

@@ -158,13 +158,13 @@ class Console:
                     self._render(passed, shown)
             notes = self._watch(token)
             if notes:
-                self._flush(shown)
                 self._write_log(tokens[logged:n])
+                self._flush(shown)
                 logged = n
                 for text, urgent in notes:
                     self.note(text, urgent=urgent, log=urgent)
-        self._flush(shown)
         self._write_log(tokens[logged:])
+        self._flush(shown)
         if self.baud is not None and self._noise.feed(tokens):
             self.note(
                 f"mostly unreadable at {self.baud} baud: try another --baud, or --baud auto"

@@ -27,6 +27,7 @@ from espwire.transport.ports import Port
 
 POLL_S = 0.02  # the longest delay of a key
 SCAN_S = 0.2  # one scan for a disconnected device
+SOON_S = 5.0  # a device that is lost so soon after coming back, without data, fails again and again
 FAILED_OPENS = 15  # then the user sees why the device cannot be opened
 SLICE = 64  # bytes written before the next read
 WRITE_LIMIT_S = 2.0
@@ -91,6 +92,10 @@ class Monitor:
         self._transport: Transport | None = None
         self._rates = RateFinder(self._options.baud) if self._options.find_rate else None
         self._rate_note = ""
+        self._back_at: float | None = (
+            None  # when the device came back, if it has sent nothing since
+        )
+        self._failures = 0  # losses soon after coming back
         self._first_filter = console.gate.filter
 
     def run(self) -> MonitorCommand:
@@ -164,6 +169,7 @@ class Monitor:
         while True:
             data = self._transport.read(POLL_S)
             if data:
+                self._back_at, self._failures = None, 0
                 self._console.feed(data)
                 self._follow_rate(data)
             else:
@@ -202,10 +208,14 @@ class Monitor:
     def _wait_back(self, error: TransportError) -> MonitorCommand | None:
         """Wait until the device is back (None), or a key ends the monitor."""
         own = self._transport is not None and self._transport.info.kind in USB_KINDS
+        self._count_failure()
         self._close()
         self._console.cut()
         sleeps = " (the chip may have been reset, or its application may sleep)" if own else ""
-        self._console.note(f"{error}{sleeps}; waiting for it to come back", urgent=True, log=True)
+        again = ", again and again; this is not repeated" if self._failures else ""
+        if self._failures < 2:
+            text = f"{error}{sleeps}; waiting for it to come back{again}"
+            self._console.note(text, urgent=True, log=True)
         failed = 0
         while True:
             ended = self._handle_keys()
@@ -225,8 +235,19 @@ class Monitor:
                 self._pause(SCAN_S)
                 continue
             assert self._transport is not None
-            self._console.note(f"{self._transport.info.name} is back", urgent=True, log=True)
+            self._back_at = self._transport.now()
+            if self._failures:
+                self._pause(SCAN_S)
+            else:
+                self._console.note(f"{self._transport.info.name} is back", urgent=True, log=True)
             return None
+
+    def _count_failure(self) -> None:
+        transport, back_at = self._transport, self._back_at
+        if transport is not None and back_at is not None and transport.now() - back_at < SOON_S:
+            self._failures += 1
+        else:
+            self._failures = 0
 
     def _handle_keys(self) -> MonitorCommand | None:
         if self._keyboard is None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from espwire.symbols.dwarf import ADDRESS_MASK as WORD_MASK
 from espwire.symbols.dwarf import (
     BLOCK,
+    CHARACTERS,
     DATA1,
     DATA2,
     DATA4,
@@ -98,14 +99,19 @@ class LineTable:
             self._read_old_files(data, at, name)
         return _Header(start, end, unit_length, line_base, line_range, opcode_base, lengths)
 
+    def _join(self, folder: str, name: str) -> str:
+        path = _join(folder, name)
+        self._unit.effort.spend(len(path) // CHARACTERS)
+        return path
+
     def _read_old_files(self, data: bytes, at: int, name: str) -> None:
         folders = [self._directory]
         while True:
             folder, at = read_string(data, at)
             if not folder:
                 break
-            folders.append(_join(self._directory, folder.decode("utf-8", "replace")))
-        self.files = [_join(self._directory, name)]
+            folders.append(self._join(self._directory, folder.decode("utf-8", "replace")))
+        self.files = [self._join(self._directory, name)]
         while True:
             file, at = read_string(data, at)
             if not file:
@@ -114,14 +120,14 @@ class LineTable:
             _, at = read_uleb(data, at)
             _, at = read_uleb(data, at)
             parent = folders[index] if index < len(folders) else ""
-            self.files.append(_join(parent, file.decode("utf-8", "replace")))
+            self.files.append(self._join(parent, file.decode("utf-8", "replace")))
 
     def _read_files(self, data: bytes, at: int) -> None:
         folders, at = self._read_entries(data, at)
-        paths = [_join(self._directory, name) for name, _ in folders]
+        paths = [self._join(self._directory, name) for name, _ in folders]
         files, _ = self._read_entries(data, at)
         self.files = [
-            _join(paths[index] if index < len(paths) else "", name) for name, index in files
+            self._join(paths[index] if index < len(paths) else "", name) for name, index in files
         ]
 
     def _read_entries(self, data: bytes, at: int) -> tuple[list[tuple[str, int]], int]:

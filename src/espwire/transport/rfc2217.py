@@ -21,6 +21,7 @@ GREETING_S = 3.0
 ANSWER_S = 1.0
 BAUD_S = 3.0
 RATE_TOLERANCE = 0.03
+MOST_UNREAD = 16 * 0x100000  # bytes while an answer is awaited: more than any serial port sends
 EIGHT_BITS, NO_PARITY, ONE_STOP_BIT = 8, 1, 1
 # of pyserial's URLs; the last two have no effect here
 OPTIONS = ("ign_set_control", "timeout", "poll_modem", "logging")
@@ -143,7 +144,7 @@ class Rfc2217Transport:
         :raises TransportError: code ``baud-refused``
         """
         answer = self._exchange(telnet.SET_BAUD, [baud.to_bytes(4, "big")], BAUD_S)
-        actual = int.from_bytes(answer, "big") if answer is not None else 0
+        actual = int.from_bytes((answer or b"")[:4], "big")
         if actual not in (0, baud) and abs(actual - baud) > baud * RATE_TOLERANCE:
             raise TransportError(
                 f"{self.info.name} does not support {baud} baud; it stays at {actual}",
@@ -223,6 +224,12 @@ class Rfc2217Transport:
         self._inbox += self._decoder.feed(self._tcp.read(timeout))
         if self._decoder.refusal is not None:
             raise parse_refusal(self._decoder.refusal, self.info.name)
+        if len(self._inbox) > MOST_UNREAD:
+            raise TransportLost(
+                f"{self.info.name} sends more data than a serial port, and does not answer",
+                hint="Check host and port: this is not a server of a serial port.",
+                code="bad-server",
+            )
         if self._decoder.replies:
             replies = bytes(self._decoder.replies)
             self._decoder.replies.clear()

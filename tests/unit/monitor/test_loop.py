@@ -171,6 +171,21 @@ def test_a_device_that_goes_is_followed_and_the_log_stays_whole(screen: Any) -> 
     assert file.getvalue().decode() == f"one\nha\n--- {lost}\n--- /dev/ttyUSB1 is back\ntwo\n"
 
 
+def test_a_device_that_fails_again_and_again_is_told_once(screen: Any) -> None:
+    lost = [ListLink([TransportLost("it fails")]) for _ in range(30)]
+    good = ListLink([b"here\r\n", TransportLost("it is gone")])
+    port = ListPort(*lost, good, ListLink([]))
+    run(screen, port, *[ZERO] * 200, b"\x1d")
+    assert [note for note in screen.notes if "it " in note or "back" in note] == [
+        "it fails; waiting for it to come back",
+        "/dev/ttyUSB0 is back",
+        "it fails; waiting for it to come back, again and again; this is not repeated",
+        "it is gone; waiting for it to come back",
+        "/dev/ttyUSB0 is back",
+    ]
+    assert "here\n" in screen.text
+
+
 def test_keys_work_while_the_device_is_away(screen: Any) -> None:
     transport = ListLink([TransportLost("gone")])
     assert (

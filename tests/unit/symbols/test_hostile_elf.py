@@ -47,8 +47,9 @@ def unit(entries: bytes) -> bytes:
     return struct.pack("<IHIB", len(entries) + 7, 4, 0, 4) + entries
 
 
-def line_table(program: bytes) -> bytes:
-    header = bytes((1, 1, 1, 0xFB, 14, 13)) + bytes((0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0))
+def line_table(program: bytes, folders: bytes = b"", files: bytes = b"") -> bytes:
+    header = bytes((1, 1, 1, 0xFB, 14, 13)) + bytes((0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1))
+    header += folders + b"\0" + files + b"\0"
     table = struct.pack("<HI", 4, len(header)) + header + program
     return struct.pack("<I", len(table)) + table
 
@@ -71,6 +72,11 @@ BOMBS = {
     "entries with many attributes": {
         ".debug_abbrev": ROOT + b"\2\x2e\0" + b"\x3f\x19" * 1000 + b"\0\0\0",
         ".debug_info": unit(WHOLE + b"\2"),
+    },
+    "files in a folder with a long name": {
+        ".debug_abbrev": b"\1\x11\0\x11\1\x12\6\x10\x17\0\0\0",
+        ".debug_info": unit(WHOLE + bytes(4)),
+        ".debug_line": line_table(b"", b"A" * 10_000 + b"\0", b"a\0\1\0\0" * 50),
     },
     "a table with many lines": {
         ".debug_abbrev": b"\1\x11\0\x11\1\x12\6\x10\x17\0\0\0",

@@ -143,6 +143,22 @@ def test_a_server_of_another_kind_is_told(pair):
     assert transport.now() <= rfc2217.GREETING_S + 0.1
 
 
+def test_a_server_that_floods_instead_of_answering_is_refused(pair, monkeypatch):
+    monkeypatch.setattr(rfc2217, "MOST_UNREAD", 4000)
+    transport, theirs, _ = pair
+    theirs.send(bytes(5000))
+    with pytest.raises(TransportLost) as caught:
+        transport.greet(115200)
+    assert caught.value.code == "bad-server"
+
+
+def test_a_rate_of_a_thousand_bytes_is_refused_in_a_short_message(pair):
+    transport, theirs, _ = pair
+    theirs.send(answer(telnet.SET_BAUD, b"\xee" * 1000))
+    with pytest.raises(TransportError, match=f"stays at {0xEEEEEEEE}$"):
+        transport.set_baud(115200)
+
+
 def test_lines_go_out_in_one_message_and_a_silent_server_is_waited_for_once(pair):
     transport, theirs, _ = pair
     transport.set_lines(dtr=True, rts=False)
