@@ -50,6 +50,7 @@ export class SerialPorts extends EventTarget {
   #ports = new Map(); // number → SerialPort
   #count = 0;
   #operations = 0;
+  #opening = Promise.resolve(); // ends with the last opening, or after its limit
   #open = null; // the port that is open: {number, port, baud, reader, reading, lost}
   #sink = { data() {}, lost() {} };
 
@@ -103,7 +104,14 @@ export class SerialPorts extends EventTarget {
     return (await this.#find(Number(text))) ? ok() : missing();
   }
 
-  async do_open(text, baud) {
+  /** Opening waits until an earlier one has ended, whose job may have been cancelled. */
+  do_open(text, baud) {
+    const work = this.#opening.then(() => this.#openFor(text, baud));
+    this.#opening = limit(work, LIMIT, "NetworkError", "").catch(() => {});
+    return work;
+  }
+
+  async #openFor(text, baud) {
     const number = Number(text);
     const port = await this.#find(number);
     if (!port) return missing();
