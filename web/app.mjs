@@ -23,6 +23,7 @@ function showMessage(kind, ...content) {
   const close = make("button", { class: "close", onclick: () => box.remove(), "aria-label": "Close this message" }, "✕");
   const box = make("div", { class: `message ${kind}` }, close, ...content);
   find("messages").append(box);
+  box.scrollIntoView({ block: "nearest" });
   return box;
 }
 
@@ -74,8 +75,10 @@ async function perform(title, work, { consents = false, keep = false } = {}) {
   find("job-text").textContent = "";
   find("job-figures").textContent = "";
   find("job-progress").removeAttribute("value");
+  const focused = document.activeElement; // is disabled by update, and loses the focus
   const running = work();
   find("job").hidden = false;
+  find("job").scrollIntoView({ block: "nearest" });
   update();
   try {
     const outcome = await running.catch((error) => new Outcome(makeError("page", error.message, "Choose the file again.")));
@@ -83,8 +86,10 @@ async function perform(title, work, { consents = false, keep = false } = {}) {
     if (outcome.error && !(consents && outcome.needsConsent)) showError(outcome.error);
     return outcome;
   } finally {
+    const lost = document.activeElement === document.body || find("job").contains(document.activeElement);
     find("job").hidden = true;
     update();
+    if (lost) focused.focus({ preventScroll: true });
   }
 }
 
@@ -161,6 +166,8 @@ serial.addEventListener("away", ({ detail: { number } }) => {
   const box = showMessage("warning", ...askForPort(() => choosePort(number).then(() => box.remove())));
 });
 
+serial.addEventListener("back", () => find("choose-again")?.closest(".message").remove());
+
 find("disconnect").addEventListener("click", async () => {
   await serial.disconnect();
   board = null;
@@ -174,7 +181,12 @@ find("show-details").addEventListener("click", async () => {
   showText("details", outcome);
 });
 find("reset-board").addEventListener("click", async () => showDone(await run(["reset"], "Resetting the board")));
-find("cancel").addEventListener("click", () => engine.cancel());
+
+function cancel() {
+  engine.cancel();
+  if (!engine.suspends) showMessage("warning", make("p", {}, "Cancelled. This browser had to start Python again: virtual chips are erased. Choose the file again."));
+}
+find("cancel").addEventListener("click", cancel);
 
 // ---- flash ----
 
@@ -197,10 +209,19 @@ async function takeFiles(files, address = "") {
     return outcome;
   });
   if (list.length > 1 || /\.zip$/i.test(list[0].name)) find("address").value = ""; // a build has its own addresses
-  find("chosen").textContent = chosen ? `Chosen: ${chosen.name}` : "No file is chosen.";
-  update();
+  showChosen();
   find("chosen").scrollIntoView({ block: "nearest" });
 }
+
+function showChosen() {
+  find("chosen").textContent = chosen ? `Chosen: ${chosen.name}` : "No file is chosen.";
+  update();
+}
+
+engine.addEventListener("restart", () => {
+  chosen = null;
+  showChosen();
+});
 
 /** The folder of a build: that of its flasher_args.json, else the one that contains all files. */
 function findBuild(names) {
@@ -321,17 +342,17 @@ function showArea(area) {
 // ---- backup, partitions, security ----
 
 find("backup").addEventListener("click", async () => {
-  const path = "/backup.zip";
+  const path = `backup-${board.chip || "board"}.zip`;
   const outcome = await run(["backup", path], "Backing up the flash");
   if (!outcome.result) return;
-  download(`backup-${board.chip || "board"}.zip`, await engine.load(path));
+  download(path, await engine.load(path));
   showDone(outcome);
 });
 find("restore").addEventListener("change", async (event) => {
   const [file] = event.target.files;
   event.target.value = "";
   if (!file) return;
-  const { path, error } = await perform(`Reading ${file.name}`, () => store("restore.zip", file, { unpack: false }));
+  const { path, error } = await perform(`Reading ${file.name}`, () => store(`restore/${file.name}`, file, { unpack: false }));
   if (!error) await planned(["restore", path], { title: `Restore ${file.name}`, action: "Restore" });
 });
 find("show-partitions").addEventListener("click", async () => showText("partitions", await run(["partitions", "show"], "Reading the partition table")));
@@ -348,7 +369,7 @@ find("show-efuses").addEventListener("click", async () => showText("security", a
 
 find("watch").addEventListener("click", async () => {
   if (watching) {
-    engine.cancel();
+    cancel();
     return;
   }
   watching = true;

@@ -59,10 +59,11 @@ export class Engine extends EventTarget {
     this.ready.catch(() => {});
   }
 
-  /** Start the engine anew; all running jobs end with `outcome`. */
+  /** Start the engine anew, which loses its files; all running jobs end with `outcome`. */
   #restart(outcome) {
     this.#worker.terminate();
     this.#start();
+    this.dispatchEvent(new Event("restart"));
     this.#end(outcome);
   }
 

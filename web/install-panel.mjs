@@ -78,6 +78,11 @@ export class Panel {
     return box;
   }
 
+  /** The port of the board need not be chosen again. */
+  stopAsking() {
+    this.home.getElementById("choose-again")?.closest(".message").remove();
+  }
+
   showError(error) {
     this.showMessage("error", ...explainError(error, this.#links[error.code]));
   }
@@ -86,6 +91,7 @@ export class Panel {
   finish() {
     if (!this.#working) return;
     this.#working = false;
+    this.stopAsking();
     if (!this.#messages.hasChildNodes()) {
       this.#dialog.close();
       return;

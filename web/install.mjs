@@ -80,6 +80,8 @@ serial.addEventListener("away", ({ detail: { number } }) => {
   const box = panel.showMessage("warning", ...askForPort(() => choosePort(number).then(() => box.remove(), () => {})));
 });
 
+serial.addEventListener("back", () => panel?.stopAsking());
+
 /** Ask which build to install and whether to erase the flash first: {build, erase}, or null if the user cancelled. */
 async function askChoices(home, manifest, builds, chip) {
   if (builds.length === 1 && !manifest.offersErase) return { build: builds[0], erase: false };

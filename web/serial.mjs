@@ -91,12 +91,12 @@ export class SerialPorts extends EventTarget {
     }
   }
 
-  /** The port of a number; null if it is away, which the page shows. */
+  /** The port of a number; null if it is away. The page shows when it is away, until it is back. */
   async #find(number) {
     const port = this.#ports.get(number);
     if (!port || port.connected !== false) return port ?? null;
     const again = await this.#findAgain(number, port);
-    if (!again) this.dispatchEvent(new CustomEvent("away", { detail: { number } }));
+    this.dispatchEvent(new CustomEvent(again ? "back" : "away", { detail: { number } }));
     return again;
   }
 

@@ -115,10 +115,12 @@ def test_python_is_started_again_after_it_has_failed(page: Page, flash: Path) ->
     strike(page, "open", 0, "slow")
     page.click("#show-details")
     page.wait_for_function("() => board.faults.length === 0")
+    assert page.inner_text("#chosen") == "Chosen: data.bin"
     page.workers[0].evaluate("() => void setTimeout(() => { throw new Error('out of memory'); })")
     message = page.locator(".message.error")
     message.wait_for()
     assert "Python has failed and was started again: Uncaught Error: out of memory" in (
         message.inner_text()
     )
+    assert page.inner_text("#chosen") == "No file is chosen."
     assert write(page, flash)

@@ -62,6 +62,14 @@ def build_manifests(port: int) -> dict[str, dict[str, Any]]:
         "allowed": {"name": "A", "builds": [{**esp32, "parts": [part(f"{other}/open/a.bin")]}]},
         "missing": {"name": "M", "builds": [{**c3, "parts": [part("nothing.bin")]}]},
         "offset": {"name": "O", "builds": [{**c3, "parts": [part("esp32.bin", -1)]}]},
+        "text": {"builds": [{**c3, "parts": [{"path": "esp32.bin", "offset": "0x1000"}]}]},
+        "itself": {"builds": [{**c3, "parts": [part("#")]}]},
+        "no-path": {"builds": [{**c3, "parts": [part(" ")]}]},
+        "disk": {"builds": [{**c3, "parts": [part("C:\\build\\a.bin")]}]},
+        "same": {"builds": [{**c3, "parts": [part("esp32.bin"), part("other.bin")]}]},
+        "web-page": {"builds": [{**c3, "parts": [part("one")]}]},
+        "pointer": {"builds": [{**c3, "parts": [part("pointer.bin")]}]},
+        "cdc": {"builds": [{**c3, "serialType": "cdc", "parts": [part("esp32.bin")]}]},
         "empty": {"name": "E"},
     }
 
@@ -159,6 +167,8 @@ def fill(files: Files, port: int) -> None:
         add(f"page/{name}.bin", data)
     add("page/esp32-app.bin", build_image("esp32"))
     add("page/a.bin", b"a")
+    add("page/pointer.bin", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    add("page/comma.json", b'{"builds": [],}')
     add("open/a.bin", b"a")
 
 
@@ -244,6 +254,12 @@ def test_an_image_for_another_chip_needs_consent(host: Host) -> None:
         ("foreign", "other-site", "/page/a.bin is on another site, localhost:"),
         ("offset", "manifest", "esp32.bin has no valid offset"),
         ("empty", "manifest", "it has no builds"),
+        ("comma", "manifest", "it is not JSON ("),
+        ("text", "manifest", 'esp32.bin is the text "0x1000", but must be a number'),
+        ("itself", "manifest", 'the path "#" is the address of the manifest itself'),
+        ("no-path", "manifest", "a part has no path"),
+        ("disk", "manifest", "C:\\build\\a.bin is not an address that a browser can load"),
+        ("same", "manifest", "esp32.bin and other.bin have the same offset"),
         ("none", "not-loaded", "none.json answers 404"),
     ],
 )
@@ -268,14 +284,48 @@ def test_a_part_of_a_listed_site_is_allowed(host: Host) -> None:
     assert host.opened() != []
 
 
-def test_a_missing_part_is_reported_before_anything_is_written(host: Host, flash: Path) -> None:
+@pytest.mark.parametrize(
+    ("manifest", "text"),
+    [
+        ("missing", "nothing.bin cannot be loaded"),
+        ("web-page", "/page/one is a web page, not firmware."),
+        ("pointer", "/page/pointer.bin is a Git LFS pointer, not firmware."),
+    ],
+)
+def test_a_part_that_is_missing_or_not_firmware_is_reported_before_anything_is_written(
+    host: Host, flash: Path, manifest: str, text: str
+) -> None:
     before = flash.read_bytes()
-    dialog = host.click("missing")
+    dialog = host.click(manifest)
     host.choose().locator("button[type=submit]").click()
     error = dialog.locator(".message.error")
     error.wait_for()
-    assert "nothing.bin cannot be loaded" in error.inner_text()
+    assert text in error.inner_text()
     assert flash.read_bytes() == before
+
+
+def test_a_build_for_another_connection_is_listed_with_it(host: Host) -> None:
+    dialog = host.click("cdc")
+    error = dialog.locator(".message.error")
+    error.wait_for(timeout=START_MS)
+    assert "It has builds for: ESP32-C3 (serialType cdc)." in error.inner_text()
+
+
+def test_an_unplugged_board_is_awaited_and_the_installation_continues(
+    host: Host, flash: Path
+) -> None:
+    page = host.page
+    dialog = host.click("menu")
+    host.choose(build="1").locator("button[type=submit]").click()
+    page.locator("dialog:has(.plan)").wait_for()
+    fault = {"operation": "write", "after": 2, "kind": "unplug"}
+    page.evaluate("fault => Object.assign(board, {faults: [fault], counts: {}})", fault)
+    page.locator("dialog:has(.plan) button[type=submit]").click()
+    page.locator("#choose-again").wait_for()
+    page.evaluate("() => board.plug()")
+    dialog.locator(".message.good").wait_for(timeout=START_MS)
+    assert page.locator("#choose-again").count() == 0
+    assert flash.read_bytes()[0x50000:][:5000] == DATA["other"]
 
 
 def test_escape_cancels_the_work_and_then_closes_the_dialog(host: Host) -> None:

@@ -215,6 +215,50 @@ def test_the_result_of_an_erase_stays_when_the_map_is_read_again(page: Page) -> 
     expect(page.locator(".message.good")).to_contain_text("erased")
 
 
+def test_a_backup_is_restored_to_another_chip_after_consent(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    use_chip(page, "esp32c3", "1MB")
+    data = build_image("esp32c3")
+    choose(page, "app.bin", data)
+    page.fill("#address", "0x20000")
+    flash(page)
+    page.click("#tab-backup")
+    with page.expect_download() as download:
+        page.click("#backup")
+    backup = Path(download.value.path()).read_bytes()
+    expect(page.locator(".message.good")).to_contain_text("saved in backup-esp32c3.zip")
+    use_chip(page, "esp32", "1MB")
+    page.set_input_files("#restore", file("mine.zip", backup))
+    expect(page.locator(".message.error")).to_contain_text("the backup is of an esp32c3")
+    page.set_input_files("#restore", file("mine.zip", b"PK"))
+    expect(page.locator(".message.error")).to_contain_text("mine.zip is not a usable backup")
+    use_chip(page, "esp32c3", "8MB")
+    page.set_input_files("#restore", file("mine.zip", backup))
+    page.locator("dialog input[value=other-chip]").check()
+    page.locator("dialog button[type=submit]").click()
+    page.wait_for_selector("dialog .plan")
+    page.locator("dialog button[type=submit]").click()
+    expect(page.locator(".message.good")).to_contain_text("restored and verified")
+    read_map(page)
+    assert read_area(page, 0)[0x20000:][: len(data)] == data
+
+
+def test_the_focus_returns_and_messages_are_in_view_on_a_narrow_screen(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    page.set_viewport_size({"width": 375, "height": 600})
+    use_chip(page, "esp32c3", "2MB")
+    choose(page, "merged.bin", build_merged("esp32c3"))
+    page.focus("#flash")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog .plan")
+    page.locator("dialog button[type=submit]").press("Enter")
+    expect(page.locator(".message.good")).to_be_in_viewport()
+    expect(page.locator("#flash")).to_be_focused()
+    page.set_viewport_size({"width": 1200, "height": 900})
+
+
 def test_a_file_is_inspected_without_a_board(page: Page) -> None:
     from playwright.sync_api import expect
 
@@ -240,6 +284,7 @@ def test_the_console_explains_the_boot_and_stops(page: Page) -> None:
     page.click("#tab-console")
     page.click("#watch")
     expect(page.locator("#console")).to_contain_text("boot:0xd (SPI_FAST_FLASH_BOOT)")
+    expect(page.locator("#console .note").first).to_have_text("— virtual:esp32c3 at 115200 baud\n")
     expect(page.locator("#console .note", has_text="start from flash")).to_be_visible()
     page.click("#watch")
     expect(page.locator("#watch")).to_have_text("Start")

@@ -277,8 +277,11 @@ def _choose_address(data: bytes, name: str, request: BuildRequest) -> int:
             code="build-unclear",
             candidates=[f"{boot:#x}", f"{USUAL_APP:#x}"],
         )
+    from espwire.image.scan import describe_kind
+
     raise DataError(
-        f"the flash address of {name} is unknown: it is neither a merged binary nor an image",
+        f"the flash address of {name} is unknown: it is {describe_kind(data)},"
+        " neither a merged binary nor an image",
         hint="Use write-flash with its address, or pass the build folder.",
         code="build-unclear",
         candidates=[],

@@ -411,6 +411,8 @@ def test_a_single_image_needs_an_address() -> None:
 def test_data_that_are_no_image_are_unclear() -> None:
     with pytest.raises(DataError, match="neither a merged binary nor an image") as caught:
         plan_file(b"some text", "a.bin")
+    with pytest.raises(DataError, match="it is an HTML page, neither"):
+        plan_file(b"<!doctype html><title>404</title>", "a.bin")
     assert caught.value.code == "build-unclear"
 
 
