@@ -311,23 +311,6 @@ def test_a_build_for_another_connection_is_listed_with_it(host: Host) -> None:
     assert "It has builds for: ESP32-C3 (serialType cdc)." in error.inner_text()
 
 
-def test_an_unplugged_board_is_awaited_and_the_installation_continues(
-    host: Host, flash: Path
-) -> None:
-    page = host.page
-    dialog = host.click("menu")
-    host.choose(build="1").locator("button[type=submit]").click()
-    page.locator("dialog:has(.plan)").wait_for()
-    fault = {"operation": "write", "after": 2, "kind": "unplug"}
-    page.evaluate("fault => Object.assign(board, {faults: [fault], counts: {}})", fault)
-    page.locator("dialog:has(.plan) button[type=submit]").click()
-    page.locator("#choose-again").wait_for()
-    page.evaluate("() => board.plug()")
-    dialog.locator(".message.good").wait_for(timeout=START_MS)
-    assert page.locator("#choose-again").count() == 0
-    assert flash.read_bytes()[0x50000:][:5000] == DATA["other"]
-
-
 def test_escape_cancels_the_work_and_then_closes_the_dialog(host: Host) -> None:
     host.page.route("**/both.json", lambda route: None)  # it never answers
     dialog = host.click("both")

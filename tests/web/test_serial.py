@@ -104,6 +104,7 @@ def test_an_unplugged_board_is_awaited_and_the_job_continues(page: Page) -> None
     page.evaluate("() => self.board.plug()")
     page.wait_for_selector(".message.good", timeout=JOB_MS)
     assert "400,000 bytes" in page.inner_text("#messages")
+    assert page.locator("#choose-again").count() == 0
 
 
 def test_a_port_that_does_not_open_names_the_usual_causes(page: Page) -> None:
