@@ -167,7 +167,7 @@ def test_a_full_disk_behind_standard_output_is_one_clear_error(line: str) -> Non
 
 @needs_full
 def test_esptool_ends_with_its_own_exit_code_when_the_disk_is_full() -> None:
-    start = "from espwire.cli.esptool.program import run; run()"
+    start = "from espwire_compat.programs import esptool; esptool()"
     for line in ("--help", "--version", "version"):
         with FULL.open("w") as full:
             command = [sys.executable, "-c", start, line]

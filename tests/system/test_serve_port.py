@@ -162,7 +162,7 @@ def test_the_timing_of_a_reset_into_the_loader_does_not_depend_on_the_network(de
             assert b"waiting for download" in port.read_until(b"download\r\n")
             measured = [change for change in read_changes(chip) if change[1:] in LOADER]
             assert [change[1:] for change in measured[-3:]] == LOADER
-            assert measured[-2][0] == pytest.approx(0.05, abs=0.03)
+            assert measured[-2][0] == pytest.approx(0.02, abs=0.015)
             assert measured[-1][0] == pytest.approx(0.05, abs=0.03)
             chip.changes.clear()
             port.rts = True

@@ -276,7 +276,8 @@ def _explain(
 ) -> ConnectError:
     reset: Callable[[], None] | None = None
     if sequences:
-        steps = sequences[0].steps
+        # the first with the longest pulse: a chip at an inverted adapter runs no longer than that
+        steps = max(sequences, key=lambda sequence: find_reset_low(sequence.steps)).steps
 
         def reset() -> None:
             loader.forget_input()

@@ -64,7 +64,7 @@ def find_dangers(plan: BurnPlan, around: Surroundings = ALONE) -> list[Finding]:
             )
             found.setdefault((rule.name, rule.text), finding)
     if names := _find_hidden_empty(plan):
-        text = f"{', '.join(names)} would be hidden without a key in it: nobody can find out later that it is empty"
+        text = f"{', '.join(names)} would be hidden without a key in it: that it is empty could not be found out later"
         finding = build_fatal("efuse-hidden-empty", text, by_name_only=True)
         found[finding.code, text] = finding
     return list(found.values())

@@ -45,7 +45,7 @@ class ServeOptions:
     """How ports are served.
 
     ``host``, ``first``: the address; the next ports have the next numbers, or free ones if ``first`` is 0.
-    ``networks``: clients from elsewhere are refused; empty: everybody may connect. ``token``: None: nobody has to prove one.
+    ``networks``: clients from elsewhere are refused; empty: none are. ``token``: what clients must prove; None: nothing.
     """
 
     host: str = "127.0.0.1"
