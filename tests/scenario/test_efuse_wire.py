@@ -72,7 +72,10 @@ def test_random_lines_burn_the_same_bits_over_the_wire(
         loader = ["--no-stub"] if index % 2 else []
         port = f"virtual:{chip}?profile=instant&efuse={wire}"
         theirs = run(*loader, "-p", port, "efuse", "--do-not-confirm", *ALLOW_ALL, *line)
-        assert theirs[0] == ours[0], (line, theirs, ours)
+        if loader and not ours[0] and "[efuse-not-proven]" in theirs[1]:
+            assert theirs[0] == 5  # the ROM in Secure Download Mode cannot read what was burned
+        else:
+            assert theirs[0] == ours[0], (line, theirs, ours)
         assert open_file(str(wire), chip).burned == open_file(str(file), chip).burned, line
         burned += not ours[0]
         closed = bool(open_file(str(wire), chip).read().value_of("ENABLE_SECURITY_DOWNLOAD"))
