@@ -1,14 +1,19 @@
-"""The page in a test: what it requested and complained about."""
+"""The page in a test: what it requested and complained about, and a page with the double of Web Serial."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from serial_bridge import Bridge
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[2]
+DOUBLE = Path(__file__).with_name("serial_double.mjs")
 BUILT = ROOT / "build/web"
 START_MS = 120_000  # of Python in the page, on a busy machine
 WAIT_MS = 15_000
@@ -38,3 +43,17 @@ def open_page(browser: Browser, address: str, **options: Any) -> Observed:
     observed.page.goto(address)
     observed.page.wait_for_selector("body[data-ready]", timeout=START_MS)
     return observed
+
+
+@contextmanager
+def open_serial_page(browser: Browser, address: str, *serve: str) -> Iterator[Page]:
+    """The page with the double of Web Serial, whose board is a virtual ESP32-C3 with the options ``serve``."""
+    bridge = Bridge("esp32c3", *serve)
+    # the policy of the page would not allow the double's WebSocket
+    page = browser.new_context(bypass_csp=True).new_page()
+    page.add_init_script(DOUBLE.read_text("utf-8").replace("SERIAL_PORT", str(bridge.port)))
+    page.goto(address)
+    page.wait_for_selector("body[data-ready]", timeout=START_MS)
+    yield page
+    page.context.close()
+    bridge.close()

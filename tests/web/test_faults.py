@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from observed import START_MS
-from serial_bridge import Bridge
-from test_serial import DOUBLE, JOB_MS, connect, plan_flash
+from observed import open_serial_page
+from test_serial import JOB_MS, connect, plan_flash
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -26,14 +25,8 @@ def flash(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, address: str, flash: Path) -> Iterator[Page]:
-    bridge = Bridge("esp32c3", "--flash", str(flash), "--profile", "instant")
-    page = browser.new_context(bypass_csp=True).new_page()
-    page.add_init_script(DOUBLE.read_text("utf-8").replace("SERIAL_PORT", str(bridge.port)))
-    page.goto(address)
-    page.wait_for_selector("body[data-ready]", timeout=START_MS)
-    yield page
-    page.context.close()
-    bridge.close()
+    with open_serial_page(browser, address, "--flash", str(flash), "--profile", "instant") as page:
+        yield page
 
 
 def strike(page: Page, operation: str, after: int, kind: str) -> None:

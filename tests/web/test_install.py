@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from observed import BUILT, START_MS, Observed
+from observed import BUILT, DOUBLE, START_MS, Observed
 from serial_bridge import Bridge
 from test_page import build_image
 
@@ -20,7 +20,6 @@ from espwire.web import server
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-DOUBLE = Path(__file__).with_name("serial_double.mjs")
 DATA = {name: random.Random(name).randbytes(5000) for name in ("esp32", "esp32c3", "other")}
 HOSTILE = "<img src=x onerror=self.broken=1>\x1b[31m"
 PAGE = """<!doctype html><html lang="en"><title>Firmware</title><script type="module"

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from serial_bridge import Bridge
+from observed import open_serial_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-DOUBLE = Path(__file__).with_name("serial_double.mjs")
-START_MS, JOB_MS = 120_000, 90_000
+JOB_MS = 90_000
 
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    bridge = Bridge("esp32c3")
-    # the policy of the page would not allow the double's WebSocket
-    page = browser.new_context(bypass_csp=True).new_page()
-    page.add_init_script(DOUBLE.read_text("utf-8").replace("SERIAL_PORT", str(bridge.port)))
-    page.goto(address)
-    page.wait_for_selector("body[data-ready]", timeout=START_MS)
-    yield page
-    page.context.close()
-    bridge.close()
+    with open_serial_page(browser, address) as page:
+        yield page
 
 
 def connect(page: Page, baud: str) -> None:

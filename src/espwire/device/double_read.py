@@ -67,7 +67,7 @@ def ask_twice(
         asked = [commands[index] for index in left] * 2
         replies = ask_together(loader, [*asked, *(() if turn else once)], seconds=seconds)
         others = others or replies[len(asked) :]
-        for index, reply in zip(left * 2, replies, strict=False):
+        for index, reply in zip(left * 2, replies[: len(asked)], strict=True):
             if any(_agree(reply, other) for other in seen[index]):
                 confirmed.setdefault(index, reply)
             seen[index].append(reply)

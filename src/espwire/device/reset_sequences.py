@@ -67,9 +67,9 @@ def _tight(hold: float, low: float) -> Sequence:
 
 SEQUENCES: dict[str, Sequence] = {
     "classic": _classic(RESET_DELAY_S, SHORT_LOW_S),
-    "classic_long": _classic(0.55, LONG_LOW_S),
+    "classic_long": _classic(RESET_DELAY_S + EXTRA_S, LONG_LOW_S),
     "tight": _tight(RESET_DELAY_S, SHORT_LOW_S),
-    "tight_long": _tight(0.55, LONG_LOW_S),
+    "tight_long": _tight(RESET_DELAY_S + EXTRA_S, LONG_LOW_S),
     "usb_jtag": (
         *(_rts(False), _dtr(False), _wait(0.1)),
         *(_dtr(True), _rts(False), _wait(0.1)),
