@@ -47,10 +47,11 @@ def main() -> None:
         python = make_environment(package.name, pip=True)
         pip = ["-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input", "install"]
         subprocess.run([python, *pip, "--no-compile", package], check=True)
-        flash(python, "-m", "espwire")
-        print(f"{package.name} flashes a virtual chip")
+        # before it runs, which stores compiled modules
         if package.suffix == ".whl" and (failed := check_size(str(CLEAN / package.name))):
             sys.exit(failed)
+        flash(python, "-m", "espwire")
+        print(f"{package.name} flashes a virtual chip")
     python = make_environment("pyz", pip=False)
     flash(python, "-I", DIST / "espwire.pyz")
     print("espwire.pyz flashes a virtual chip")
