@@ -17,6 +17,7 @@ from espwire.device.connect import connect
 from espwire.device.stub_image import stub_chips
 from espwire.flash.model import Verify, Write
 from espwire.flash.write import execute, write_flash
+from espwire.protocol.stub import LZMA_CODECS, Codec
 from espwire.virtual.transport import open_virtual
 from stub_speed import BASE, USB, USB_CHIPS, firmware
 
@@ -25,21 +26,21 @@ LINES = (115200, 921600, 2_000_000, USB)
 CLOSE = 1.01  # codecs whose times differ by less are both right
 
 
-def measure(chip: str, line: int | str) -> tuple[str, dict[str, float]]:
+def measure(chip: str, line: int | str) -> tuple[Codec, dict[Codec, float]]:
     """The codec that is chosen, and seconds of writing and verifying with each."""
-    data, chosen, times = firmware(chip)[1][:SIZE], "", dict[str, float]()
-    for lzma in (False, True):
+    data, chosen, times = firmware(chip)[1][:SIZE], Codec.ZLIB, dict[Codec, float]()
+    for codec in Codec:
         port = "kind=usb-jtag" if line == USB else "latency=0.001"
         transport = open_virtual(f"virtual:{chip}?size=4MB&profile=typ&{port}")
         transport.chip.flash.contents[:] = random.Random(2).randbytes(4 << 20)
         with connect(transport, baud=115200 if line == USB else int(line), stub=True) as device:
             device.attach_flash()
             planned = write_flash(device, [Blob(BASE, data)], dry_run=True)
-            chosen = "LZMA" if planned.writes[0].pieces[0].lzma else "deflate"
-            if lzma and device.backend.limits.lzma is None:
+            chosen, form = planned.writes[0].pieces[0].codec, device.backend.limits.lzma
+            if codec in LZMA_CODECS and (form is None or form.codec != codec):
                 continue
             steps = tuple(
-                replace(step, pieces=tuple(replace(piece, lzma=lzma) for piece in step.pieces))
+                replace(step, pieces=tuple(replace(piece, codec=codec) for piece in step.pieces))
                 if isinstance(step, Write)
                 else step
                 for step in planned.steps
@@ -47,7 +48,7 @@ def measure(chip: str, line: int | str) -> tuple[str, dict[str, float]]:
             )
             began = transport.now()
             execute(replace(planned, steps=steps), device)
-            times["LZMA" if lzma else "deflate"] = transport.now() - began
+            times[codec] = transport.now() - began
     return chosen, times
 
 
@@ -59,9 +60,9 @@ def main(chips: Collection[str] = ()) -> None:
                 continue
             chosen, times = measure(chip, line)
             slow = times[chosen] / min(times.values())
-            shown = "   ".join(f"{codec} {seconds:6.2f} s" for codec, seconds in times.items())
+            shown = "   ".join(f"{codec.name} {took:6.2f} s" for codec, took in times.items())
             wrong = f"   SLOWER by {100 * (slow - 1):.1f} %" if slow > CLOSE else ""
-            print(f"{chip:<9} {line!s:<8} {shown:<36} chosen: {chosen}{wrong}", flush=True)
+            print(f"{chip:<9} {line!s:<8} {shown:<54} chosen: {chosen.name}{wrong}", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.errors import ToolError
 from espwire.flash.read import read_flash
+from espwire.protocol.stub import Codec
 from espwire.sizes import align_up
 from espwire.virtual.config import parse_options
 from espwire.virtual.faults import BYTE_KINDS, FRAME_KINDS, PIECE_KINDS, Faults
@@ -112,9 +113,10 @@ def run_stub_case(
     try:
         if job == "write":
             whole = payload.ljust(align_up(len(payload), 4), b"\xff")
-            codec = rng.choice(("plain", "zlib", "lzma"))
-            packed = None if codec == "plain" else zlib.compress(whole, 9)
-            device.backend.write(address, payload, packed=packed, lzma=codec == "lzma")
+            form = device.backend.limits.lzma
+            codec = rng.choice((None, Codec.RAW, Codec.ZLIB, *((form.codec,) if form else ())))
+            packed = None if codec is None else zlib.compress(whole, 9)
+            device.backend.write(address, payload, packed=packed, codec=codec)
             right = bytes(flash.contents[address : address + len(payload)]) == payload
         else:
             found = read_flash(device, address, len(payload))

@@ -1,4 +1,4 @@
-"""When espwire sends LZMA, what it sends, and what happens when a transfer breaks in the middle."""
+"""When espwire sends LZMA or raw data, what it sends, and what happens when a transfer breaks in the middle."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from espwire.virtual.transport import VirtualTransport, open_virtual
 
 DATA = (Path(__file__).parents[1] / "data/esp32c3/micropython-head.bin").read_bytes()
 FIRMWARE = b"\0" + (DATA * (1 + 0x30000 // len(DATA)))[1:0x30001]  # odd length
+DENSE = bytes(random.Random(8).choices(range(0x80), k=0x30001))  # compresses to seven eighths
 ADDRESS = 0x10000
 
 
@@ -52,11 +53,16 @@ def start_stub(chip: str, baud: int) -> tuple[Device, VirtualTransport]:
     return device, transport
 
 
-def write(device: Device, transport: VirtualTransport, policy: Policy | None = None) -> None:
-    write_flash(device, [Blob(ADDRESS, FIRMWARE, "app.bin")], policy=policy)
+def write(
+    device: Device,
+    transport: VirtualTransport,
+    policy: Policy | None = None,
+    data: bytes = FIRMWARE,
+) -> None:
+    write_flash(device, [Blob(ADDRESS, data, "app.bin")], policy=policy)
     contents = transport.chip.flash.contents
-    assert bytes(contents[ADDRESS : ADDRESS + len(FIRMWARE)]) == FIRMWARE
-    assert set(contents[:ADDRESS]) == set(contents[ADDRESS + len(FIRMWARE) :]) == {0xFF}
+    assert bytes(contents[ADDRESS : ADDRESS + len(data)]) == data
+    assert set(contents[:ADDRESS]) == set(contents[ADDRESS + len(data) :]) == {0xFF}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +80,21 @@ def test_lzma_is_sent_where_it_is_faster(
     opened: Opened, chip: str, baud: int, codec: Codec
 ) -> None:
     write(*start_stub(chip, baud))
+    assert [write[1] for write in opened.writes] == [codec]
+
+
+@pytest.mark.parametrize(
+    ("chip", "baud", "codec"),
+    [
+        ("esp32h2?kind=usb-jtag", 115200, Codec.RAW),  # the CPU is slower than line and flash
+        ("esp32h4", 2_000_000, Codec.RAW),
+        ("esp32h4", 921600, Codec.ZLIB),
+    ],
+)
+def test_data_is_sent_as_it_is_where_that_is_faster(
+    opened: Opened, chip: str, baud: int, codec: Codec
+) -> None:
+    write(*start_stub(chip, baud), data=DENSE)
     assert [write[1] for write in opened.writes] == [codec]
 
 
@@ -97,6 +118,11 @@ def test_a_user_who_forbids_compression_gets_none(opened: Opened) -> None:
     assert [write[1] for write in opened.writes] == [Codec.RAW]
 
 
+def test_a_user_who_asks_for_compression_gets_it(opened: Opened) -> None:
+    write(*start_stub("esp32h4", 2_000_000), Policy(compress=True), DENSE)
+    assert [write[1] for write in opened.writes] == [Codec.ZLIB]
+
+
 def test_python_without_lzma_sends_zlib(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     device, transport = start_stub("esp32", 115200)
     monkeypatch.setattr("espwire.device.backends.stub.has_lzma", lambda: False)
@@ -112,26 +138,41 @@ def test_a_virtual_chip_without_lzma_does_not_offer_it(monkeypatch: pytest.Monke
     assert not capabilities.features & (Feature.LZMA | Feature.LZMA_RISCV)
 
 
+@pytest.mark.parametrize(
+    ("chip", "baud", "data", "codecs", "size"),
+    [
+        ("esp32c3", 115200, FIRMWARE, (Codec.LZMA_RISCV, Codec.LZMA_RISCV), None),
+        # raw data is faster only as long as nothing is lost
+        ("esp32h4", 2_000_000, DENSE, (Codec.RAW, Codec.ZLIB), len(DENSE) + 3),
+    ],
+    ids=["LZMA", "raw"],
+)
 def test_a_broken_transfer_goes_on_where_it_was(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+    opened: Opened,
+    monkeypatch: pytest.MonkeyPatch,
+    chip: str,
+    baud: int,
+    data: bytes,
+    codecs: tuple[Codec, Codec],
+    size: int | None,
 ) -> None:
-    device, transport = start_stub("esp32c3", 115200)
-    send, calls = WriteTransfer.send, 0
+    device, transport = start_stub(chip, baud)
+    send, broken = WriteTransfer.send, False
 
     def fail_once(self: WriteTransfer, chunk: bytes) -> None:
-        nonlocal calls
-        calls += 1
+        nonlocal broken
         send(self, chunk)
-        if calls == 5:
+        if self.in_flash >= 0x1000 and not broken:
+            broken = True
             raise NoReply("the stub stopped acknowledging data")
 
     monkeypatch.setattr(WriteTransfer, "send", fail_once)
-    write(device, transport)
-    (first, codec, size), (second, again, _) = opened.writes
+    write(device, transport, data=data)
+    (first, codec, announced), (second, again, _) = opened.writes
     assert first == ADDRESS < second < ADDRESS + len(FIRMWARE)
     assert second % 0x1000 == 0
-    assert codec == again == Codec.LZMA_RISCV
-    assert size is None
+    assert (codec, again) == codecs
+    assert announced == size
 
 
 def test_data_goes_out_while_the_rest_is_compressed(
@@ -158,7 +199,7 @@ def test_data_goes_out_while_the_rest_is_compressed(
 
     monkeypatch.setattr(WriteTransfer, "send", look)
     noise = random.Random(3).randbytes(0x30000)
-    device.backend.write(ADDRESS, noise, lzma=True)
+    device.backend.write(ADDRESS, noise, codec=Codec.LZMA)
     assert bytes(transport.chip.flash.contents[ADDRESS : ADDRESS + len(noise)]) == noise
     assert done.is_set()
     assert opened.writes == [(ADDRESS, Codec.LZMA, None)]

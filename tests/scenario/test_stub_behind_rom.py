@@ -61,11 +61,13 @@ def test_our_stub_runs_behind_the_rom(chip: str) -> None:
             assert device.loader.baud == FAST
             device.attach_flash()
             assert isinstance(virtual.program, RomProgram), "the stub runs on the ROM's engine"
+            form = device.backend.limits.lzma
             device.backend.erase(PLACE, SIZE)
             assert virtual.flash.contents[PLACE] == 0xFF
             for content, packed in ((text(SIZE), deflate_zlib(text(SIZE))), (data, None)):
                 # where the stub has LZMA, that is used for compressed data
-                device.backend.write(PLACE, content, packed=packed, lzma=packed is not None)
+                codec = form.codec if packed is not None and form is not None else None
+                device.backend.write(PLACE, content, packed=packed, codec=codec)
                 assert bytes(virtual.flash.contents[PLACE : PLACE + SIZE]) == content
             assert device.flash_md5(PLACE, SIZE) == hashlib.md5(data).digest()
             assert b"".join(device.read_flash(PLACE, SIZE)) == data

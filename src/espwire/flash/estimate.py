@@ -1,21 +1,25 @@
-"""Estimates how long a plan takes, from rates of the line and typical data-sheet times of flash chips."""
+"""Estimates how long a plan takes, from rates of the line and data-sheet times of flash chips, and chooses how data is compressed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from espwire.device.backends.base import FlashLimits
 from espwire.protocol.commands import HEADER
+from espwire.protocol.stub import LZMA_CODECS, Codec
 from espwire.sizes import SECTOR, align_up
 
 BITS_PER_BYTE = 10  # start, eight, stop
 FRAME_ENDS, SLIP_END, SLIP_ESCAPE = 2, 0xC0, 0xDB
 PAGE, BLOCK = 0x100, 0x10000
-LZMA_GAIN = 0.99  # of the time: less is not worth the uncertainty
+SHARPNESS = 8  # line and flash that need the same time take 9 % more together
+GAIN = 0.995  # of the time: less is not worth the uncertainty
+USB_BAUD = 8_000_000  # what the chip's own USB port amounts to
 # of our stub, per byte: CPU cycles between two program operations and for the MD5 that it reads back, seconds of the
 # flash chip's bus; the share of the CPU time for which the flash chip waits, if the CPU is always busy
-PROGRAM_CYCLES, HASH_CYCLES, BUS_S, LATE = 21, 44, 0.25e-6, 1 / 8
+PROGRAM_CYCLES, HASH_CYCLES, BUS_S, LATE = 6, 39, 0.25e-6, 1 / 6
 
 
 class Cycles(NamedTuple):
@@ -25,12 +29,19 @@ class Cycles(NamedTuple):
     received: int
 
 
-RAW_CYCLES, ZLIB_CYCLES, LZMA_CYCLES = Cycles(60, 133), Cycles(140, 255), Cycles(195, 530)
+RAW_CYCLES, ZLIB_CYCLES, LZMA_CYCLES = Cycles(46, 75), Cycles(116, 245), Cycles(140, 675)
+
+
+class Candidate(NamedTuple):
+    """A way to send a piece: bytes of the stream, and all that the host sends."""
+
+    payload: int
+    wire_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransportCost:
-    """Rates. ``baud`` 0: a transport without one (TCP, USB). The flash times are typical data-sheet values."""
+    """Rates. ``baud`` 0: unknown, as over TCP. The flash times are typical data-sheet values."""
 
     baud: int = 115200
     latency_s: float = 0.002
@@ -82,7 +93,7 @@ def estimate_write(
     wire_bytes: int,
     limits: FlashLimits,
     cost: TransportCost,
-    cycles: Cycles = RAW_CYCLES,
+    codec: Codec = Codec.RAW,
     *,
     verified: bool = False,
 ) -> float:
@@ -96,23 +107,41 @@ def estimate_write(
     if limits.receives_ahead:
         line_s, cpu_s = cost.on_wire(wire_bytes), 0.0
         if limits.cpu_hz:
+            cycles = _find_cycles(codec)
             cpu_s = (len(span) * cycles.in_flash + payload * cycles.received) / limits.cpu_hz
             busy = cpu_s / max(line_s, in_flash, cpu_s)
             between = PROGRAM_CYCLES + HASH_CYCLES * verified
-            in_flash += len(span) * (between / limits.cpu_hz + BUS_S) + LATE * busy * cpu_s
-        return max(line_s, in_flash, cpu_s) + 2 * cost.latency_s
+            in_flash += len(span) * (between / limits.cpu_hz + BUS_S) + LATE * busy**3 * cpu_s
+        together = max(line_s, in_flash) if codec == Codec.RAW else _together(line_s, in_flash)
+        return max(together, cpu_s) + 2 * cost.latency_s
     requests = -(-payload // limits.frame_payload) + 1
     replies = requests * (FRAME_ENDS + limits.reply_size)
     return cost.on_wire(wire_bytes + replies) + requests * cost.latency_s + in_flash
 
 
-def estimate_lzma_bytes(
-    span: range, packed: int, wire_bytes: int, limits: FlashLimits, cost: TransportCost
-) -> int | None:
-    """About how many bytes an LZMA stream takes in place of a zlib stream of ``packed`` bytes; None: no faster."""
-    if limits.lzma is None or not limits.cpu_hz:
-        return None
-    fewer, payload = (int(size * limits.lzma.ratio) for size in (wire_bytes, packed))
-    zlib_s = estimate_write(span, packed, wire_bytes, limits, cost, ZLIB_CYCLES, verified=True)
-    lzma_s = estimate_write(span, payload, fewer, limits, cost, LZMA_CYCLES, verified=True)
-    return fewer if lzma_s < LZMA_GAIN * zlib_s else None
+def _together(line_s: float, in_flash: float) -> float:
+    """The longer one, or more if they are alike: where data compresses well the line waits for the flash, elsewhere the
+    flash for the line."""
+    return float((line_s**SHARPNESS + in_flash**SHARPNESS) ** (1 / SHARPNESS))
+
+
+def _find_cycles(codec: Codec) -> Cycles:
+    if codec in LZMA_CODECS:
+        return LZMA_CYCLES
+    return ZLIB_CYCLES if codec == Codec.ZLIB else RAW_CYCLES
+
+
+def choose_codec(
+    span: range,
+    candidates: Mapping[Codec, Candidate],
+    limits: FlashLimits,
+    cost: TransportCost,
+) -> Codec:
+    """The fastest one: deflate unless another one is clearly faster; without deflate, raw."""
+    default = Codec.ZLIB if Codec.ZLIB in candidates else Codec.RAW
+    seconds = {
+        codec: estimate_write(span, payload, wire_bytes, limits, cost, codec, verified=True)
+        for codec, (payload, wire_bytes) in candidates.items()
+    }
+    best = min(seconds, key=seconds.__getitem__)
+    return best if seconds[best] < GAIN * seconds[default] else default

@@ -9,6 +9,7 @@ from espwire.errors import UsageError
 from espwire.events import PartitionChange, PlannedStep
 from espwire.flash.findings import Finding, Policy
 from espwire.progress import Task
+from espwire.protocol.stub import LZMA_CODECS, Codec
 from espwire.sizes import SECTOR, Ranges, format_size
 
 if TYPE_CHECKING:
@@ -136,8 +137,9 @@ class Erase(NamedTuple):
 class Piece:
     """Whole sectors to erase, and what to program there from ``address`` on.
 
-    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all, repetitions not
-    counted; ``wire_estimated``: about. ``lzma``: an LZMA stream is sent instead, which is compressed meanwhile.
+    ``codec``: how it is sent. ``packed``: the zlib form, which is sent in place of raw data once a transfer has failed;
+    None: the data is never compressed. An LZMA stream is compressed while it is sent. ``wire_bytes`` is what the host
+    sends in all, repetitions not counted; ``wire_estimated``: about.
     ``erase_end``: up to where the loader erases.
     """
 
@@ -146,13 +148,22 @@ class Piece:
     packed: bytes | None = field(default=None, repr=False)
     wire_bytes: int = 0
     erase_end: int = 0
-    lzma: bool = False
+    codec: Codec = Codec.RAW
     wire_estimated: bool = False
 
     @property
     def end(self) -> int:
         """One past the last address."""
         return self.address + len(self.data)
+
+    @property
+    def payload(self) -> int:
+        """Bytes of the stream; about, for LZMA."""
+        if self.codec in LZMA_CODECS:
+            return self.wire_bytes
+        if self.codec == Codec.ZLIB and self.packed is not None:
+            return len(self.packed)
+        return len(self.data)
 
 
 @dataclass(frozen=True)
@@ -198,9 +209,10 @@ class Write:
             if self.size < len(self.data)
             else ""
         )
-        packed = sum(len(piece.packed or piece.data) for piece in self.pieces)
+        codecs = {piece.codec for piece in self.pieces}
+        packed = sum(piece.payload for piece in self.pieces)
         how = f", compressed to {packed:,} bytes" if packed < self.size else ""
-        how = ", compressed with LZMA" if any(piece.lzma for piece in self.pieces) else how
+        how = ", compressed with LZMA" if codecs.intersection(LZMA_CODECS) else how
         how += ", encrypted by the chip" if self.encrypted else ""
         return f"write {some}{self.name} to {format_span(*self.blob)}{how}"
 

@@ -14,13 +14,11 @@ from espwire.compress import deflate_zlib
 from espwire.device.backends.base import WORD, FlashLimits
 from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import (
-    LZMA_CYCLES,
-    RAW_CYCLES,
-    ZLIB_CYCLES,
+    Candidate,
     TransportCost,
+    choose_codec,
     count_wire_bytes,
     estimate_erase,
-    estimate_lzma_bytes,
     estimate_write,
 )
 from espwire.flash.findings import Finding, Policy, build_fatal
@@ -37,6 +35,7 @@ from espwire.flash.model import (
     Write,
     format_span,
 )
+from espwire.protocol.stub import LZMA_CODECS, Codec
 from espwire.sizes import BLOCK, SECTOR, Ranges, align_down, align_up
 
 ADDRESS_LIMIT = 1 << 32
@@ -355,21 +354,34 @@ def _plan_piece(
         packed = deflate_zlib(data)
         if len(packed) >= len(data):
             packed = None
-    wire_bytes = count_wire_bytes(packed or data, limits, packed=packed is not None)
     erase_end = limits.find_erased_end(start, len(data))
-    fewer = None
-    if packed is not None:
-        span, size = range(start, erase_end), len(packed)
-        fewer = estimate_lzma_bytes(span, size, wire_bytes, limits, cost)
+    raw = packed is None or (policy.compress is None and limits.cpu_hz > 0 and cost.baud > 0)
+    candidates = _list_candidates(data, packed, limits, raw=raw)
+    codec = choose_codec(range(start, erase_end), candidates, limits, cost)
     return Piece(
         start,
         data,
         packed,
-        fewer or wire_bytes,
+        candidates[codec].wire_bytes,
         erase_end,
-        lzma=fewer is not None,
-        wire_estimated=fewer is not None or limits.masks_frames,
+        codec,
+        wire_estimated=codec in LZMA_CODECS or limits.masks_frames,
     )
+
+
+def _list_candidates(
+    data: bytes, packed: bytes | None, limits: FlashLimits, *, raw: bool
+) -> dict[Codec, Candidate]:
+    """The codecs in which data may be sent."""
+    candidates = dict[Codec, Candidate]()
+    if raw:
+        candidates[Codec.RAW] = Candidate(len(data), count_wire_bytes(data, limits, packed=False))
+    if packed is not None:
+        size, wire_bytes = len(packed), count_wire_bytes(packed, limits, packed=True)
+        candidates[Codec.ZLIB] = Candidate(size, wire_bytes)
+        if (form := limits.lzma) is not None and limits.cpu_hz:
+            candidates[form.codec] = Candidate(int(size * form.ratio), int(wire_bytes * form.ratio))
+    return candidates
 
 
 def _erase_all(target: FlashTarget) -> Erase:
@@ -472,8 +484,5 @@ def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
 
 
 def _estimate_piece(piece: Piece, target: FlashTarget, cost: TransportCost) -> float:
-    span, payload = range(piece.address, piece.erase_end), len(piece.packed or piece.data)
-    if piece.lzma:
-        payload = piece.wire_bytes
-    cycles = LZMA_CYCLES if piece.lzma else ZLIB_CYCLES if piece.packed else RAW_CYCLES
-    return estimate_write(span, payload, piece.wire_bytes, target.limits, cost, cycles)
+    span = range(piece.address, piece.erase_end)
+    return estimate_write(span, piece.payload, piece.wire_bytes, target.limits, cost, piece.codec)

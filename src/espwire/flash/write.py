@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from espwire.blob import Blob
 from espwire.device.backends.base import build_wrong_erase
 from espwire.device.backends.stub import WriteTransfer
+from espwire.device.reconnect import is_native_usb
 from espwire.errors import FileError
 from espwire.events import (
     Finished,
@@ -26,7 +27,7 @@ from espwire.events import (
 )
 from espwire.flash.boot_content import ParsedImages
 from espwire.flash.erase import erase_again, run_erase
-from espwire.flash.estimate import TransportCost
+from espwire.flash.estimate import USB_BAUD, TransportCost
 from espwire.flash.findings import Finding, Policy, stop_if_fatal
 from espwire.flash.journal import NOTHING, Journal, Unfinished
 from espwire.flash.last_written import digest_sectors
@@ -309,7 +310,9 @@ def open_write(
 
 
 def _find_cost(device: Device) -> TransportCost:
-    return TransportCost(baud=device.loader.baud if device.has_rate else 0)
+    if device.has_rate:
+        return TransportCost(baud=device.loader.baud)
+    return TransportCost(baud=USB_BAUD if is_native_usb(device.transport.info) else 0)
 
 
 def execute(
@@ -403,7 +406,7 @@ class _Run:
                 piece.address,
                 piece.data,
                 packed=piece.packed,
-                lzma=piece.lzma,
+                codec=piece.codec,
                 encrypted=step.encrypted,
                 progress=progress,
             )

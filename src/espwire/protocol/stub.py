@@ -78,6 +78,9 @@ class Codec(IntEnum):
     LZMA_RISCV = 3
 
 
+LZMA_CODECS = (Codec.LZMA, Codec.LZMA_RISCV)
+
+
 class HashKind(IntEnum):
     """What HASH computes for each piece."""
 

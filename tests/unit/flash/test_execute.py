@@ -64,7 +64,7 @@ class FakeBackend:
             yield bytes(self.memory[at : min(at + 64, start + size)])
             progress(min(at + 64, start + size) - start)
 
-    def write(self, start, data, *, packed=None, lzma=False, encrypted=False, progress=ignore):
+    def write(self, start, data, *, packed=None, codec=None, encrypted=False, progress=ignore):
         self.writes += 1
         end = start + len(data)
         self.memory[start : -(-end // SECTOR) * SECTOR] = b"\xff" * (

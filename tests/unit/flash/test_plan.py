@@ -15,16 +15,19 @@ from espwire.chips.registry import load_chip
 from espwire.compress import find_lzma_form
 from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import (
+    USB_BAUD,
+    Candidate,
     TransportCost,
+    choose_codec,
     count_wire_bytes,
     estimate_erase,
-    estimate_lzma_bytes,
 )
 from espwire.flash.findings import Policy
 from espwire.flash.model import Erase, Found, Skip, Verify, Write
 from espwire.flash.plan import find_changed_runs, plan
 from espwire.protocol import slip
 from espwire.protocol.commands import FlashBegin, FlashData
+from espwire.protocol.stub import Codec
 
 C3 = rom_target("esp32c3", flash_size=0x400000)
 ESP8266 = rom_target("esp8266", flash_size=0x400000)
@@ -359,21 +362,33 @@ def test_estimates_grow_with_the_work_and_shrink_with_the_baud():
 @pytest.mark.parametrize(
     ("cpu_hz", "baud", "chosen"),
     [  # measured with bench/codec_choice.py
-        (160_000_000, 921600, True),
-        (160_000_000, 2_000_000, False),
-        (96_000_000, 115200, True),
-        (64_000_000, 921600, False),
-        (78_000_000, 921600, False),
+        (160_000_000, 921600, "LZMA"),
+        (160_000_000, 2_000_000, "ZLIB"),
+        (96_000_000, 115200, "LZMA"),
+        (96_000_000, 921600, "LZMA"),
+        (64_000_000, 921600, "ZLIB"),
+        (64_000_000, 2_000_000, "RAW"),
+        (78_000_000, 2_000_000, "RAW"),
+        (120_000_000, USB_BAUD, "ZLIB"),
+        (64_000_000, USB_BAUD, "RAW"),
     ],
 )
-def test_lzma_is_chosen_where_the_line_is_slower_than_cpu_and_flash(cpu_hz, baud, chosen):
-    form = find_lzma_form(load_chip("esp32c6"))
+def test_the_codec_is_the_fastest_for_line_flash_and_cpu(cpu_hz, baud, chosen):
+    form = find_lzma_form(load_chip("esp32c3"))
     limits = replace(
         C3.limits, receives_ahead=True, erases_at_begin=False, cpu_hz=cpu_hz, lzma=form
     )
-    span, packed = range(0x10000, 0x50000), 166_000
-    fewer = estimate_lzma_bytes(span, packed, packed + 2000, limits, TransportCost(baud=baud))
-    assert fewer == (int((packed + 2000) * form.ratio) if chosen else None)
+    packed = 166_000
+    candidates = {
+        Codec.RAW: Candidate(0x40000, 0x40000 + 3000),
+        Codec.ZLIB: Candidate(packed, packed + 2000),
+        form.codec: Candidate(int(packed * form.ratio), int((packed + 2000) * form.ratio)),
+    }
+    span, cost = range(0x10000, 0x50000), TransportCost(baud=baud)
+    found = choose_codec(span, candidates, limits, cost)
+    assert found.name.startswith(chosen)
+    del candidates[Codec.ZLIB], candidates[form.codec]
+    assert choose_codec(span, candidates, limits, cost) is Codec.RAW
 
 
 def test_erasing_takes_blocks_where_they_are_aligned():

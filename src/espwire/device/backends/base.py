@@ -17,6 +17,7 @@ from espwire.device.spi import SpiCommand
 from espwire.errors import CommandFailed, NoReply, Unsupported, VerifyError
 from espwire.events import Report, silent
 from espwire.protocol.dialect import EraseRule
+from espwire.protocol.stub import Codec
 from espwire.settings import RetryPolicy
 from espwire.sizes import SECTOR, Ranges, align_up
 
@@ -116,7 +117,7 @@ class FlashBackend(Protocol):
         data: bytes,
         *,
         packed: bytes | None = None,
-        lzma: bool = False,
+        codec: Codec | None = None,
         encrypted: bool = False,
         progress: Progress = ignore,
     ) -> None:
@@ -125,7 +126,8 @@ class FlashBackend(Protocol):
         Blocks that fail are sent again. Nothing here proves what the flash holds: verify it afterwards.
 
         :param packed: ``data`` as zlib stream, if it may be sent compressed; ``len(data)`` is then a multiple of 4
-        :param lzma: send it as an LZMA stream instead, compressed while it is sent; only with ``limits.lzma``
+        :param codec: how it is sent, where the loader has a choice: raw, until a transfer fails; LZMA, compressed while it
+            is sent, only with ``limits.lzma``; None: ``packed`` if there is one
         :param encrypted: the chip encrypts what it programs
         :param progress: may go back after a repetition
         :raises NoReply, CommandFailed: too many attempts failed; ``written_until`` is the address up to which the

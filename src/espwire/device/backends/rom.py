@@ -63,6 +63,7 @@ from espwire.protocol.commands import (
 )
 from espwire.protocol.dialect import Md5Form
 from espwire.protocol.opcodes import Op
+from espwire.protocol.stub import Codec
 from espwire.sizes import SECTOR, Ranges, align_down, align_up
 
 PIECE = 0x10000  # of a read, compared with one MD5
@@ -105,7 +106,7 @@ class RomBackend:
         data: bytes,
         *,
         packed: bytes | None = None,
-        lzma: bool = False,
+        codec: Codec | None = None,
         encrypted: bool = False,
         progress: Progress = ignore,
     ) -> None:

@@ -93,6 +93,7 @@ from espwire.protocol.replies import status_meaning
 from espwire.protocol.stub import (
     ACK_AGAIN,
     DIGEST_BYTES,
+    LZMA_CODECS,
     READ_CHECKED,
     READ_PACKED,
     READ_SHORT_BLANKS,
@@ -178,23 +179,21 @@ class StubBackend:
         data: bytes,
         *,
         packed: bytes | None = None,
-        lzma: bool = False,
+        codec: Codec | None = None,
         encrypted: bool = False,
         progress: Progress = ignore,
     ) -> None:
-        """One stream; after a failure another one, from the last sector that is surely in flash.
+        """One stream; after a failure another one, compressed if possible, from the last sector that is surely in flash.
 
         ``progress`` estimates from what the stub received, and reports all of ``data`` once it is in flash.
         """
-        loader, form = self.loader, self.limits.lzma if lzma else None
+        loader, form = self.loader, self.limits.lzma
         refuse_encryption(self.limits, encrypted=encrypted)
         padded = data.ljust(align_up(len(data), WORD), b"\xff")
         attempts, begun = limit_restarts(loader.settings.retry), 0
         while True:
             rest = padded[begun:] if begun else padded
-            codec, stream = _open_stream(
-                rest, form, deflate_zlib(rest) if packed and begun else packed
-            )
+            sent, stream = _open_stream(rest, codec, packed, form)
             transfer: WriteTransfer | None = None
             try:
                 first = stream.read(CHUNK)
@@ -203,7 +202,7 @@ class StubBackend:
                     start + begun,
                     len(rest),
                     stream.size,
-                    codec,
+                    sent,
                     encrypted=encrypted,
                     first=first,
                     tuner=loader.tuner,
@@ -231,6 +230,9 @@ class StubBackend:
                 if not another:
                     count_restart(attempts, error, in_flash)
                 begun = align_down(in_flash, SECTOR)
+                if packed is not None and sent not in LZMA_CODECS:
+                    # raw data is faster on a good line only
+                    codec, packed = Codec.ZLIB, deflate_zlib(padded[begun:])
                 progress(min(begun, len(data)))
             else:
                 if loader.tuner is not None:
@@ -761,12 +763,15 @@ def _find_lzma_form(loader: Loader) -> LzmaForm | None:
     return next((form for feature, form in LZMA_FORMS.items() if feature in features), None)
 
 
-def _open_stream(data: bytes, form: LzmaForm | None, packed: bytes | None) -> tuple[Codec, Stream]:
-    """LZMA in ``form``, else ``packed``, else the data itself."""
-    if form is not None:
+def _open_stream(
+    data: bytes, codec: Codec | None, packed: bytes | None, form: LzmaForm | None
+) -> tuple[Codec, Stream]:
+    """As ``codec`` says; where the stub or the caller cannot: ``packed``, else the data itself."""
+    if codec in LZMA_CODECS and form is not None:
         return form.codec, LzmaStream(data, form)
-    codec = Codec.RAW if packed is None else Codec.ZLIB
-    return codec, Stream(len(data), data if packed is None else packed)
+    if packed is None or codec == Codec.RAW:
+        return Codec.RAW, Stream(len(data), data)
+    return Codec.ZLIB, Stream(len(data), packed)
 
 
 def choose_backend(loader: Loader, chip: Chip) -> FlashBackend:
