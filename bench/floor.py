@@ -15,6 +15,7 @@ from espwire.protocol.slip import END
 from espwire.protocol.stub import StubOp
 from espwire.virtual.programs.stub_flash import BURST, HEAD_BITS, PLAIN_BITS, READ_BITS
 from espwire.virtual.programs.stub_model import StubModel
+from espwire.virtual.soc.program import EngineProgram
 from espwire.virtual.soc.serial_ports import BIT_TIMES, USB_BAUD
 from espwire.virtual.transport import VirtualTransport
 
@@ -84,8 +85,11 @@ class Meter:
     def note_bus(self) -> None:
         """The stub is running: note the rate of the flash's bus."""
         program = self._transport.chip.runner.program
-        assert isinstance(program, StubModel)
-        self.bit_s = program.memory.bit_s
+        if isinstance(program, EngineProgram):
+            self.bit_s = 1 / program.flash.hz
+        else:
+            assert isinstance(program, StubModel)
+            self.bit_s = program.memory.bit_s
 
     def _watch_write(self, data: bytes, deadline: float) -> None:
         if self.began is None and END + bytes((0, self._first)) in data:

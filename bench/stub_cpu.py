@@ -75,7 +75,8 @@ def count_all(chip: str, data: bytes) -> dict[str, float]:
         "read": lambda: list(backend.read(BASE, size)),
     }
     if backend.limits.lzma is not None:
-        jobs["write LZMA"] = lambda: backend.write(3 * BASE, data, packed=packed, lzma=True)
+        codec = backend.limits.lzma.codec
+        jobs["write LZMA"] = lambda: backend.write(3 * BASE, data, packed=packed, codec=codec)
     found = {}
     for name, job in jobs.items():
         before = program.instructions

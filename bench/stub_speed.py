@@ -132,10 +132,10 @@ class Result:
     codec: str
 
 
-def ours(case: Case) -> Result:
-    """Run espwire's command."""
-    data = firmware(case.chip)[1]
-    transport = open_virtual(f"virtual:{case.chip}?{_query(case)}")
+def ours(case: Case, *, size: int = MIB, stub: str = "twin") -> Result:
+    """Run espwire's command. ``stub``: "engine" for its own bytes; ``size``: of a write."""
+    data = firmware(case.chip)[1][:size]
+    transport = open_virtual(f"virtual:{case.chip}?{_query(case)}&stub={stub}")
     _fill(transport.chip.flash.contents, case)
     meter = Meter(transport, FIRST[case.job])
     seconds, codec = dict[str, float](), ""
@@ -150,7 +150,7 @@ def ours(case: Case) -> Result:
         if case.job == "write":
             (write,) = write_flash(device, [Blob(BASE, data)], report=report).writes
             (piece,) = write.pieces
-            codec = "LZMA" if piece.lzma else "deflate" if piece.packed else "raw"
+            codec = piece.codec.name
         elif case.job == "verify":
             verify_flash(device, [Blob(BASE, data)])
         else:
@@ -191,9 +191,27 @@ def show(case: Case) -> float | None:
     return mine.floor.fixed if case.job == "write" and case.baud == FAST else None
 
 
-def main(jobs: Collection[str] = (), chips: Collection[str] = ()) -> None:
+def compare_with_engine(case: Case, size: int) -> None:
+    """Print the times of a write by the model and by the stub's own bytes on the engine."""
+    model, engine = ours(case, size=size), ours(case, size=size, stub="engine")
+    above = 100 * (engine.took / engine.floor.total - 1)
+    print(
+        f"write {size // 1024} KiB, {case.name}: model {model.took:.3f} s, engine {engine.took:.3f} s "
+        f"({engine.took / model.took - 1:+.1%}), {above:+.1f} % above its floor, {engine.codec}",
+        flush=True,
+    )
+
+
+def main(
+    jobs: Collection[str] = (), chips: Collection[str] = (), engine_kib: int | None = None
+) -> None:
     """Print times, ratios, floors and goals, of all cases or of some."""
     cases = [c for c in CASES if (not jobs or c.job in jobs) and (not chips or c.chip in chips)]
+    if engine_kib is not None:
+        for case in cases:
+            if case.job == "write":
+                compare_with_engine(case, engine_kib * 1024)
+        return
     fixed: dict[str, float] = {}
     for case in cases:
         took = show(case)
@@ -209,6 +227,9 @@ def main(jobs: Collection[str] = (), chips: Collection[str] = ()) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--job", action="append", default=[], choices=list(FIRST))
+    parser.add_argument(
+        "--engine", type=int, metavar="KIB", help="compare writes of so much by model and engine"
+    )
     parser.add_argument("chips", nargs="*")
     given = parser.parse_args()
-    main(given.job, given.chips)
+    main(given.job, given.chips, given.engine)

@@ -84,7 +84,14 @@ FIRST = ("first", "frames", "memory", "hw_common")
 KEPT_OPTIONS = "KEEP(*(.options)) "  # of the linker script; the first stage has none
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
 FREE = ("-ffreestanding", "-fno-builtin", "-fno-common", "-nostdlib")
-SMALL = ("-Os", "-ffunction-sections", "-fdata-sections", "-fno-move-loop-invariants")
+SMALL = (
+    "-Os",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-move-loop-invariants",
+    "-fno-thread-jumps",
+    "-fno-jump-tables",
+)
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 FLAGS = (*WARNINGS, *FREE, *SMALL)
 HOST_COMPILER = ("gcc", "-DON_PC", "-O1", "-g", *WARNINGS, *SANITIZERS)
@@ -138,6 +145,7 @@ def render_header(chip: Chip) -> str:
         "SPI_ADDRESS": spi.base + spi.address_offset,
         "SPI_CONTROL": spi.base + own.spi_control_offset,
         "SPI_CLOCK": spi.base + own.spi_clock_offset,
+        "SPI_STATUS": spi.base + spi.status_offset,
         "SPI_USER": spi.base + spi.user_offset,
         "SPI_USER1": spi.base + spi.user1_offset,
         "SPI_USER2": spi.base + spi.user2_offset,

@@ -61,10 +61,15 @@ static void flush_output(void) {
   output_size = 0;
 }
 
-u32 hw_rx_count(void) {
+u32 hw_rx_take(u8 *bytes, u32 most) {
   struct pollfd wire = {.fd = 0, .events = POLLIN};
   ssize_t count;
-  if (input_at < input_size) return (u32)(input_size - input_at < 100 ? input_size - input_at : 100);
+  if (input_at < input_size) {
+    if (most > input_size - input_at) most = (u32)(input_size - input_at);
+    memcpy(bytes, input + input_at, most);
+    input_at += most;
+    return most;
+  }
   if (++idle < IDLE && idle % 8) return 0;
   flush_output();
   if (poll(&wire, 1, idle < IDLE ? 0 : 100) <= 0) return 0;
@@ -74,10 +79,9 @@ u32 hw_rx_count(void) {
   input_at = 0;
   input_size = (size_t)count;
   idle = 0;
-  return 1;
+  return hw_rx_take(bytes, most);
 }
 
-u8 hw_rx_byte(void) { return input[input_at++]; }
 u32 hw_tx_room(void) { return 126; }
 
 void hw_tx_byte(u8 byte) {
@@ -145,7 +149,7 @@ static void answer_read(struct spi *s) {
   for (u32 i = 0; i < s->in; i++) to[i] = flash[(s->address + i) % flash_bytes];
 }
 
-static struct spi *running, *last;
+static struct spi *running;
 static u32 loaded[16];
 
 u32 hw_spi_load(const u32 *words, u32 size) {
@@ -157,19 +161,27 @@ u32 hw_spi_load(const u32 *words, u32 size) {
 void hw_spi_start(const struct spi *transaction) {
   if (running) violation("two transactions at once", transaction->opcode);
   if (transaction->out > 64 || transaction->in > 64) abort();
-  last = running = (struct spi *)(uintptr_t)transaction;
+  running = (struct spi *)(uintptr_t)transaction;
   idle = 0;
 }
 
-void hw_spi_again(void) { hw_spi_start(last); }
+void hw_write_enable(void) {
+  if (busy) violation("write enable while busy", 0);
+  enabled = 1;
+}
+
+u8 hw_flash_status(void) {
+  idle = 0;
+  if (busy) busy--;
+  return (u8)((busy ? 1 : 0) | enabled << 1);
+}
 
 void hw_spi_finish(struct spi *s) {
   if (running != s) violation("the end of another transaction", s->opcode);
   running = 0;
   rx_poll();
   if (s->opcode == 0x05) {
-    if (busy) busy--;
-    for (u32 i = 0; i < s->in; i++) ((u8 *)s->words)[i] = (u8)((busy ? 1 : 0) | enabled << 1);
+    memset(s->words, hw_flash_status(), s->in);
     return;
   }
   if (busy) violation("access while busy", s->opcode);
@@ -188,10 +200,14 @@ void hw_spi_finish(struct spi *s) {
 
 void hw_spi_again_at(const struct spi *s) { hw_spi_start(s); }
 
-void hw_spi_take(u32 *words, u32 size) {
+u32 hw_spi_take(u32 *words, u32 size) {
   struct spi *s = running;
+  u32 all = ~0u;
   hw_spi_finish(s);
+  memset((u8 *)s->words + size, 0xFF, sizeof s->words - size);
   memcpy(words, s->words, (size + 3) / 4 * 4);
+  for (u32 i = 0; i < 16; i++) all &= s->words[i];
+  return all;
 }
 
 u16 hw_write_encrypted(u32 address, const u32 *data, u32 size) {

@@ -30,10 +30,7 @@ static u16 run_spi(const u32 *body, u32 size, struct answer *answer) {
   if (size != 16u + s.out || s.out > 64 || s.in > 64 || s.address_bits > 32 || s.dummy > 64) return BAD_LENGTH;
   flash_wait();
   hw_spi_load(body + 4, s.out);
-  if (flags & WRITE_ENABLE_FIRST) {
-    struct spi enable = {.opcode = 0x06};
-    spi_run(&enable);
-  }
+  if (flags & WRITE_ENABLE_FIRST) hw_write_enable();
   spi_run(&s);
   if (flags & WAIT_AFTER) flash_wait();
   copy(answer->data, s.words, s.in);

@@ -21,8 +21,12 @@ u32 crc32_add(u32 crc, const u8 *data, u32 size) {
   while (size) {
     const u8 *end = data + (size < 64 ? size : 64);
     size -= (u32)(end - data);
-    while (data != end) crc = crc >> 8 ^ bytes[(crc ^ *data++) & 255];
-    if (size) write_pump();           /* a long frame: the flash must not wait for it */
+    do crc = crc >> 8 ^ bytes[(crc ^ *data++) & 255];
+    while (data != end);
+    if (size) {                       /* a long frame: neither receiver nor flash can wait for it */
+      rx_poll();
+      write_pump();
+    }
   }
   return ~crc;
 }

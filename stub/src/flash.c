@@ -1,8 +1,8 @@
-/* The NOR flash, one transaction at a time. Every wait polls the receiver. Addresses above 16 MB have 32 bits. */
+/* The NOR flash, one transaction at a time. Every wait polls the receiver, except for a status byte. Addresses above 16 MB have 32 bits. */
 #include "stub.h"
 
 enum {
-  PROGRAM = 0x02, READ_STATUS = 0x05, WRITE_ENABLE = 0x06, FAST_READ = 0x0B, ERASE_CHIP = 0xC7,
+  PROGRAM = 0x02, FAST_READ = 0x0B, ERASE_CHIP = 0xC7,
   ERASE_SECTOR = 0x20, ERASE_BLOCK = 0xD8,
   PROGRAM_4 = 0x12, FAST_READ_4 = 0x0C, ERASE_SECTOR_4 = 0x21, ERASE_BLOCK_4 = 0xDC,
 };
@@ -12,52 +12,37 @@ enum {
 
 u32 flash_size;
 
-static struct spi status = {.opcode = READ_STATUS, .in = 1};
-static const struct spi *last;        /* the last transaction, if it can be repeated: `status` or `reading` */
+static const struct spi *last;        /* the transaction whose registers are set; 0: another one */
+static struct { u32 address, size, all; } loaded; /* data in the controller, and all words ANDed; size 0: none */
 
-static void start(const struct spi *transaction) {
+void flash_forget(void) {
   last = 0;
-  hw_spi_start(transaction);
+  loaded.size = 0;
 }
 
-void flash_forget(void) { last = 0; }
-
 void spi_run(struct spi *transaction) {
-  start(transaction);
+  flash_forget();
+  hw_spi_start(transaction);
   hw_spi_finish(transaction);
 }
 
-/* A transaction of one byte. */
-static void command(u8 opcode) {
-  static struct spi s;
-  s.opcode = opcode;
-  spi_run(&s);
-}
-
-static void set_address(struct spi *s, u8 near, u8 far, u32 address) {
-  s->opcode = address >> 24 ? far : near;
-  s->address_bits = address >> 24 ? 32 : 24;
+/* Starts a transaction at `address`; its last byte is at `end`. If it was the last one, too, its registers are still set. */
+static void start_at(struct spi *s, u8 near, u8 far, u32 address, u32 end) {
+  u8 opcode = end >> 24 ? far : near;
   s->address = address;
-}
-
-/* A transaction that changes the flash, with the data that were loaded. */
-static struct spi change;
-
-static void change_flash(u8 near, u8 far, u32 address, u32 out) {
-  command(WRITE_ENABLE);
-  change.out = (u8)out;
-  set_address(&change, near, far, address);
-  spi_run(&change);
+  if (last == s && s->opcode == opcode) {
+    hw_spi_again_at(s);
+    return;
+  }
+  s->opcode = opcode;
+  s->address_bits = end >> 24 ? 32 : 24;
+  hw_spi_start(s);
+  last = s;
 }
 
 /* All ones: no part, or a part in power-down, which would be waited for forever. */
 int flash_busy(void) {
-  u32 bits;
-  if (last == &status) hw_spi_again();
-  else hw_spi_start(&status);
-  last = &status;
-  hw_spi_finish(&status);
-  bits = status.words[0] & 0xFF;
+  u8 bits = hw_flash_status();
   return bits != 0xFF && (bits & 1);
 }
 
@@ -70,41 +55,49 @@ int flash_in_range(u32 address, u32 size) {
   return address <= most && size <= most - address;
 }
 
-static struct spi reading;
+static struct spi reading = {.dummy = 8};
 
 void flash_read_start(u32 address, u32 size) {
-  u32 end = address + size - 1;         /* it may be the first byte with a long address */
-  u32 same = last == &reading && reading.in == size && reading.address_bits == (end >> 24 ? 32 : 24);
-  if (same) {
-    reading.address = address;
-    hw_spi_again_at(&reading);
-    return;
-  }
-  reading.dummy = 8;
+  loaded.size = 0;
+  if (reading.in != size) last = 0;
   reading.in = (u8)size;
-  set_address(&reading, FAST_READ, FAST_READ_4, end);
-  reading.address = address;
-  hw_spi_start(&reading);
-  last = &reading;
+  start_at(&reading, FAST_READ, FAST_READ_4, address, address + size - 1); /* the last byte may be the first with a long address */
 }
 
-void flash_read_finish(u32 *data) {
-  hw_spi_take(data, reading.in);
-}
+u32 flash_read_finish(u32 *data) { return hw_spi_take(data, reading.in); }
 
 void flash_read(u32 address, u32 *data, u32 size) {
   flash_read_start(address, size);
   flash_read_finish(data);
 }
 
+void flash_load(u32 address, const u32 *data, u32 size) {
+  if (loaded.size == size && loaded.address == address) return;
+  loaded.address = address;
+  loaded.size = size;
+  loaded.all = hw_spi_load(data, size);
+}
+
 void flash_start_program(u32 address, const u32 *data, u32 size) {
-  if (hw_spi_load(data, size) != ERASED) change_flash(PROGRAM, PROGRAM_4, address, size);
+  static struct spi program;
+  flash_load(address, data, size);
+  loaded.size = 0;
+  if (loaded.all == ERASED) return;
+  hw_write_enable();
+  if (program.out != size) last = 0;
+  program.out = (u8)size;
+  start_at(&program, PROGRAM, PROGRAM_4, address, address);
+  hw_spi_finish(&program);
 }
 
 void flash_start_erase(u32 address, u32 size) {
+  static struct spi erase;
   flash_wait();
-  if (size == BLOCK) change_flash(ERASE_BLOCK, ERASE_BLOCK_4, address, 0);
-  else change_flash(ERASE_SECTOR, ERASE_SECTOR_4, address, 0);
+  hw_write_enable();
+  last = 0;
+  if (size == BLOCK) start_at(&erase, ERASE_BLOCK, ERASE_BLOCK_4, address, address);
+  else start_at(&erase, ERASE_SECTOR, ERASE_SECTOR_4, address, address);
+  hw_spi_finish(&erase);
 }
 
 static int sector_is_blank(u32 address) {
@@ -137,8 +130,9 @@ void flash_erase_range(u32 address, u32 size) {
 }
 
 void flash_erase_all(void) {
+  static struct spi erase = {.opcode = ERASE_CHIP};
   flash_wait();
-  command(WRITE_ENABLE);
-  command(ERASE_CHIP);
+  hw_write_enable();
+  spi_run(&erase);
   flash_wait();
 }

@@ -8,6 +8,7 @@
 #define RING 33792u                   /* two of the vendor's largest frames */
 #define QUEUE 64u
 #define TRIAL_US 20u
+#define TAKEN 32u                     /* bytes out of the receive FIFO at once */
 
 static u8 ring[RING];
 static struct frame queue[QUEUE];
@@ -15,7 +16,8 @@ static u32 queue_in, queue_out;       /* count up; the index is the remainder */
 static u32 ring_in;                   /* where the next byte goes */
 static u32 frame_start;               /* of the frame that is being received */
 static u32 ring_free;                 /* start of the oldest frame that is still needed; the byte before it stays free */
-static u8 escaped, dropping, aborting;
+static enum { PLAIN, ESCAPING, DROPPING } state; /* of the frame that is being received; dropping: up to its end */
+static u8 aborting;
 
 static u32 place(u32 start, u32 at) { return start + at < RING ? start + at : start + at - RING; }
 static u32 distance(u32 from, u32 to) { return to >= from ? to - from : to + RING - from; }
@@ -81,17 +83,17 @@ static int is_abort(const struct frame *frame) {
 
 static void end_of_frame(void) {
   struct frame frame = {frame_start, distance(frame_start, ring_in)};
-  if (frame.size && !dropping && !escaped && is_abort(&frame)) {
+  if (frame.size && state == PLAIN && is_abort(&frame)) {
     queue_out = queue_in;
     aborting = 1;
   }
-  if (frame.size && !dropping && !escaped && queue_in - queue_out < QUEUE) {
+  if (frame.size && state == PLAIN && queue_in - queue_out < QUEUE) {
     queue[queue_in++ % QUEUE] = frame;
     frame_start = ring_in;
   } else {
     ring_in = frame_start;
   }
-  escaped = dropping = 0;
+  state = PLAIN;
 }
 
 static u32 room;                      /* known to be free in the transmit FIFO */
@@ -99,16 +101,18 @@ static u32 sent_crc;                  /* of the frame that is being sent */
 
 #ifdef FIRST_STAGE
 enum { queueing = 0 };
+static int sending(void) { return 0; }
 static void tx_poll(void) {}
 static void enqueue(u8 byte) { (void)byte; }
 #else
 static struct { u32 first, end; } outgoing; /* count up; the index is the remainder */
 static u8 queueing;
 
+static int sending(void) { return outgoing.first != outgoing.end; }
+
 /* Move bytes into the FIFO. When there are none left, whatever was sent is complete. */
-static void tx_poll(void) {
+static __attribute__((noinline)) void tx_poll(void) {
   u32 first = outgoing.first, end = outgoing.end, count = room;
-  if (first == end) return;
   if (!count) count = hw_tx_room();
   for (; count && first != end; count--) hw_tx_byte(READER->queue[first++ % QUEUE_BYTES]);
   outgoing.first = first;
@@ -124,34 +128,62 @@ static void enqueue(u8 byte) {
 }
 
 void tx_queue(int on) {
-  while (outgoing.first != outgoing.end) rx_poll();
+  while (sending()) rx_poll();
   queueing = (u8)on;
 }
 #endif
 
-void rx_poll(void) {
-  tx_poll();
-  for (u32 count = hw_rx_count(); count; count = count > 1 ? count - 1 : hw_rx_count()) {
-    u32 next = place(ring_in, 1);
-    u8 byte = hw_rx_byte();
-    if (byte == END) {
-      end_of_frame();
-      continue;
-    }
-    if (escaped) {
-      escaped = 0;
-      if (byte == ESCAPED_END) byte = END;
-      else if (byte == ESCAPED_ESCAPE) byte = ESCAPE;
-      else dropping = 1;              /* a bad escape invalidates its frame */
-    } else if (byte == ESCAPE) {
-      escaped = 1;
-      continue;
-    }
-    if (next == ring_free) dropping = 1;
-    if (dropping) continue;
-    ring[ring_in] = byte;
-    ring_in = next;
+static void store(u8 byte) {
+  u32 next = place(ring_in, 1);
+  state = PLAIN;
+  if (next == ring_free) {
+    state = DROPPING;
+    return;
   }
+  ring[ring_in] = byte;
+  ring_in = next;
+}
+
+/* Any byte. A bad escape invalidates its frame. */
+static __attribute__((noinline)) void receive_special(u8 byte) {
+  if (byte == END) end_of_frame();
+  else if (state == PLAIN && byte == ESCAPE) state = ESCAPING;
+  else if (state == PLAIN) store(byte);
+  else if (state == ESCAPING && byte == ESCAPED_END) store(END);
+  else if (state == ESCAPING && byte == ESCAPED_ESCAPE) store(ESCAPE);
+  else state = DROPPING;
+}
+
+static __attribute__((noinline)) void receive(const u8 *bytes, u32 count) {
+  const u8 *end = bytes + count;
+  u32 frame_end = END, escape = ESCAPE;
+  IN_REGISTER(frame_end);
+  IN_REGISTER(escape);
+  while (bytes < end) {
+    u8 *to = ring + ring_in, *stop = ring + (ring_free > ring_in ? ring_free : RING) - 1; /* one short of it */
+    if (state != PLAIN) stop = to;
+    if (stop - to > end - bytes) stop = to + (end - bytes);
+    while (to < stop) {
+      u32 byte = *bytes;
+      if (byte == frame_end) break;
+      IN_REGISTER(byte);              /* or both comparisons become one calculation */
+      if (byte == escape) break;
+      *to++ = (u8)byte;
+      bytes++;
+    }
+    ring_in = (u32)(to - ring);
+    if (bytes < end) receive_special(*bytes++);
+  }
+}
+
+void rx_poll(void) {
+  u8 bytes[TAKEN];
+  u32 count;
+  if (sending()) tx_poll();
+  do {
+    count = hw_rx_take(bytes, TAKEN);
+    if (count) receive(bytes, count);
+  } while (count == TAKEN);
 }
 
 int frame_take(struct frame *frame) {

@@ -2,33 +2,34 @@
 #include "stub.h"
 
 #define RESULT_BYTES 256u
+#define BURSTS_PER_POLL 4u
 
 /* Adds to the MD5, and keeps the contents; without either, ends at the first byte that is not 0xFF. Returns whether
-   all are 0xFF; always 1 if there is an MD5 and nothing is kept. */
+   all are 0xFF. */
 int scan_flash(struct md5 *md5, u32 address, u32 size, u32 *keep) {
-  u32 local[BURST / 4], count = size < BURST ? size : BURST, all = ~0u;
+  u32 local[BURST / 4], *words = keep ? keep : local, count = size < BURST ? size : BURST, all = ~0u;
+  u32 whole = md5 && md5->size % BURST == 0; /* blocks of the MD5 are bursts */
   if (size) flash_read_start(address, count);
   while (size) {
-    u32 done = count, *words = keep ? keep : local;
-    flash_read_finish(words);
+    u32 done = count;
+    all &= flash_read_finish(words);
     size -= done;
     address += done;
-    count = size < BURST ? size : BURST;
+    if (count > size) count = size;
     if (size) flash_read_start(address, count);
-    if (done % 4) words[done / 4] |= ~0u << done % 4 * 8;
-    if (!md5 || keep) for (const u32 *at = words, *end = words + (done + 3) / 4; at < end; at++) all &= *at;
-    if (keep) keep += BURST / 4;
-    if (!md5 && !keep && all != ~0u) {
+    if (md5) {
+      if (whole && done == BURST) {
+        md5_add_block(md5, words);
+        md5->size += BURST;
+      } else {
+        md5_add(md5, (const u8 *)words, done);
+      }
+    } else if (!keep && all != ~0u) {
       if (size) flash_read_finish(local);
       return 0;
     }
-    if (md5 && done == BURST && md5->size % BURST == 0) {
-      md5_add_block(md5, words);
-      md5->size += BURST;
-    } else if (md5) {
-      md5_add(md5, (const u8 *)words, done);
-    }
-    rx_poll();
+    if (keep) words += BURST / 4;
+    if (size / BURST % BURSTS_PER_POLL == 0) rx_poll();
   }
   return all == ~0u;
 }

@@ -12,7 +12,9 @@
 #define USB_PACKET 64u
 
 #define SPI_START (1u << 18)
-#define SPI_BUSY (SPI_START | SPI_STATE) /* the state of the controller, on chips that show it */
+#define READ_STATUS (1u << 27)          /* two commands that the controller makes by itself, as the ROMs use them */
+#define WRITE_ENABLE (1u << 30)
+#define SPI_BUSY (SPI_START | READ_STATUS | WRITE_ENABLE | SPI_STATE) /* the state of the controller, on chips that show it */
 #define USE_COMMAND (1u << 31)
 #define USE_ADDRESS (1u << 30)
 #define USE_DUMMY (1u << 29)
@@ -27,17 +29,28 @@ struct options options __attribute__((section(".options"))) = {0};
 u32 hw_read(u32 address) { return REGISTER(address); }
 void hw_write(u32 address, u32 value) { REGISTER(address) = value; }
 
-/* USB shows only whether there is another byte, and whether the last packet has left: then there is room for a whole packet. */
-u32 hw_rx_count(void) {
-  if (OVER_USB) return REGISTER(USB_STATE) >> USB_RECEIVED_SHIFT & 1;
-  return REGISTER(UART_STATUS) & UART_COUNT_MASK;
+/* The UART shows how many bytes there are, USB only whether there is another one. */
+u32 hw_rx_take(u8 *bytes, u32 most) {
+  u8 *to = bytes;
+  if (OVER_USB) {
+    while (most-- && REGISTER(USB_STATE) >> USB_RECEIVED_SHIFT & 1) *to++ = (u8)REGISTER(USB_FIFO);
+  } else {
+    volatile u32 *fifo = &REGISTER(UART_BASE);
+    u32 count = REGISTER(UART_STATUS) & UART_COUNT_MASK;
+    const u8 *end = bytes + (count < most ? count : most);
+    if (!count) return 0;
+    IN_REGISTER(fifo);
+    do *to++ = (u8)*fifo;
+    while (to < end);
+  }
+  return (u32)(to - bytes);
 }
 
-u8 hw_rx_byte(void) { return (u8)REGISTER(OVER_USB ? USB_FIFO : UART_BASE); }
 void hw_tx_byte(u8 byte) { REGISTER(OVER_USB ? USB_FIFO : UART_TX) = byte; }
 
 static u32 tx_count(void) { return REGISTER(UART_STATUS) >> TX_COUNT_SHIFT & UART_COUNT_MASK; }
 
+/* USB shows only whether the last packet has left: then there is room for a whole packet. */
 u32 hw_tx_room(void) {
   u32 count;
   if (OVER_USB) return (REGISTER(USB_STATE) >> USB_ROOM_SHIFT & 1) * USB_PACKET;
@@ -97,6 +110,15 @@ static void put_address(const struct spi *s) {
 u32 hw_spi_load(const u32 *words, u32 size) {
   volatile u32 *to = &REGISTER(SPI_DATA);
   u32 all = ~0u;
+  IN_REGISTER(to);
+  for (; size >= 16; size -= 16, words += 4, to += 4) {
+    u32 a = words[0], b = words[1], c = words[2], d = words[3];
+    to[0] = a;
+    to[1] = b;
+    to[2] = c;
+    to[3] = d;
+    all &= a & b & c & d;
+  }
   for (const u32 *end = words + (size + 3) / 4; words < end; words++) {
     *to++ = *words;
     all &= *words;
@@ -130,23 +152,44 @@ void hw_spi_start(const struct spi *s) {
   REGISTER(SPI_COMMAND) = SPI_START;
 }
 
-void hw_spi_again(void) { REGISTER(SPI_COMMAND) = SPI_START; }
-
 void hw_spi_again_at(const struct spi *s) {
   put_address(s);
-  hw_spi_again();
+  REGISTER(SPI_COMMAND) = SPI_START;
 }
 
-void hw_spi_take(u32 *words, u32 size) {
+/* Sixteen bits or fewer: too short to poll the receiver. */
+static void run_own_command(u32 command) {
+  REGISTER(SPI_COMMAND) = command;
+  while (REGISTER(SPI_COMMAND) & SPI_BUSY) {}
+}
+
+u8 hw_flash_status(void) {
+  REGISTER(SPI_STATUS) = 0;
+  run_own_command(READ_STATUS);
+  return (u8)REGISTER(SPI_STATUS);
+}
+
+void hw_write_enable(void) { run_own_command(WRITE_ENABLE); }
+
+u32 hw_spi_take(u32 *words, u32 size) {
   volatile u32 *from = &REGISTER(SPI_DATA);
+  u32 all = ~0u;
   while (REGISTER(SPI_COMMAND) & SPI_BUSY) rx_poll();
+  IN_REGISTER(from);
   for (; size >= 16; size -= 16, words += 4, from += 4) {
-    words[0] = from[0];
-    words[1] = from[1];
-    words[2] = from[2];
-    words[3] = from[3];
+    u32 a = from[0], b = from[1], c = from[2], d = from[3];
+    words[0] = a;
+    words[1] = b;
+    words[2] = c;
+    words[3] = d;
+    all &= a & b & c & d;
   }
-  for (u32 i = 0; i < (size + 3) / 4; i++) words[i] = from[i];
+  for (; size; size = size > 4 ? size - 4 : 0) {
+    u32 word = *from++;
+    if (size < 4) word |= ~0u << size * 8;
+    all &= *words++ = word;
+  }
+  return all;
 }
 
 void hw_spi_finish(struct spi *s) { hw_spi_take(s->words, s->in); }

@@ -37,14 +37,15 @@ static void refill(void) {
   code = code << 8 | unpack_byte();
 }
 
-/* One bit, with the decoder's state in the caller's variables: registers in a loop. */
-static inline __attribute__((always_inline)) u32 next(u32 *width, u32 *rest, u16 *probability) {
-  u32 value = *probability, bound, one = 0;
+/* One bit, which is appended to `symbol`, with the decoder's state in the caller's variables: registers in a loop. */
+static inline __attribute__((always_inline)) void next(u32 *width, u32 *rest, u16 *probability, u32 *symbol) {
+  u32 value = *probability, bound;
   if (*width < LEAST_RANGE) {
     *width <<= 8;
     *rest = *rest << 8 | next_byte();
   }
   bound = (*width >> 11) * value;
+  *symbol <<= 1;
   if (*rest < bound) {
     *width = bound;
     value -= (u32)((int)(value - 2048 + 31) >> 5);
@@ -52,19 +53,22 @@ static inline __attribute__((always_inline)) u32 next(u32 *width, u32 *rest, u16
     *width -= bound;
     *rest -= bound;
     value -= value >> 5;
-    one = 1;
+    ++*symbol;
   }
   *probability = (u16)value;
-  return one;
 }
 
-static u32 bit(u16 *probability) { return next(&range, &code, probability); }
+static u32 bit(u16 *probability) {
+  u32 one = 0;
+  next(&range, &code, probability, &one);
+  return one;
+}
 
 /* Bits from the highest on, each with a probability that depends on those before. `symbol`: those that are there, a 1 in
    front of them. */
 static u32 tree(u16 *probabilities, u32 symbol, u32 limit) {
   u32 width = range, rest = code;
-  do symbol = symbol << 1 | next(&width, &rest, probabilities + symbol);
+  do next(&width, &rest, probabilities + symbol, &symbol);
   while (symbol < limit);
   range = width;
   code = rest;
@@ -127,7 +131,7 @@ static u32 take_literal(u32 at) {
   do {
     u32 expected = predicted >> 7 & 1;
     predicted <<= 1;
-    symbol = symbol << 1 | next(&width, &rest, other + (expected << 8) + symbol);
+    next(&width, &rest, other + (expected << 8) + symbol, &symbol);
     if ((symbol & 1) != expected) break;
   } while (symbol < 0x100);
   range = width;
@@ -188,7 +192,7 @@ u16 lzma_stream(void) {
   if (zero) return INFLATE_FAILED;
   while (!unpack.ended && !unpack.stopped) {
     u32 at = unpack.written, position = at & (POSITIONS - 1);
-    if (next(&range, &code, &p.match[state][position])) {
+    if (bit(&p.match[state][position])) {
       if (!take_match(position)) break;
     } else {
       unpack_put(take_literal(at));

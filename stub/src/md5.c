@@ -11,30 +11,40 @@ static const u32 SINES[64] = {
   0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1,
   0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391,
 };
-#define STEP(mix, step, place, shift)                            \
-  j = i + (step);                                                \
-  mixed = a + (mix) + SINES[j] + words[place];                   \
-  a = d, d = c, c = b;                                           \
-  b += mixed << (shift) | mixed >> (32 - (shift));
-#define ROUND(first, mix, place, s0, s1, s2, s3)                 \
-  for (u32 i = (first), j; i < (first) + 16; i += 4) {           \
-    STEP(mix, 0, place, s0)                                      \
-    STEP(mix, 1, place, s1)                                      \
-    STEP(mix, 2, place, s2)                                      \
-    STEP(mix, 3, place, s3)                                      \
-  }
+/* Four steps, after which a, b, c and d have their places again. The words are there twice: the places of four are constants. */
+#define STEP(a, b, c, d, mix, word, shift)                       \
+  a += (mix) + *sine++ + (word);                                 \
+  a = b + (a << (shift) | a >> (32 - (shift)));
+#define MIX_1(b, c, d) (d ^ (b & (c ^ d)))
+#define MIX_2(b, c, d) (c ^ (d & (b ^ c)))
+#define MIX_3(b, c, d) (b ^ c ^ d)
+#define MIX_4(b, c, d) (c ^ (b | ~d))
+#define FOUR(mix, w0, w1, w2, w3, s0, s1, s2, s3)                \
+  STEP(a, b, c, d, mix(b, c, d), w0, s0)                         \
+  STEP(d, a, b, c, mix(a, b, c), w1, s1)                         \
+  STEP(c, d, a, b, mix(d, a, b), w2, s2)                         \
+  STEP(b, c, d, a, mix(c, d, a), w3, s3)
+#define BOTH(i) (at[i] = at[(i) + 16] = words[i])
 
 void md5_add_block(struct md5 *md5, const u32 words[16]) {
-  u32 a = md5->state[0], b = md5->state[1], c = md5->state[2], d = md5->state[3], mixed;
-  ROUND(0, d ^ (b & (c ^ d)), j, 7, 12, 17, 22)
-  ROUND(16, c ^ (d & (b ^ c)), (5 * j + 1) & 15, 5, 9, 14, 20)
-  ROUND(32, b ^ c ^ d, (3 * j + 5) & 15, 4, 11, 16, 23)
-  ROUND(48, c ^ (b | ~d), 7 * j & 15, 6, 10, 15, 21)
+  u32 a = md5->state[0], b = md5->state[1], c = md5->state[2], d = md5->state[3], twice[32], *at = twice;
+  const u32 *sine = SINES;
+  do {
+    FOUR(MIX_1, BOTH(0), BOTH(1), BOTH(2), BOTH(3), 7, 12, 17, 22)
+    words += 4;
+  } while ((at += 4) < twice + 16);
+  at = twice;
+  do { FOUR(MIX_2, at[1], at[6], at[11], at[0], 5, 9, 14, 20) }
+  while ((at += 4) < twice + 16);
+  do { FOUR(MIX_3, at[5], at[8], at[11], at[14], 4, 11, 16, 23) }
+  while ((at -= 4) > twice);
+  at = twice + 16;
+  do { FOUR(MIX_4, at[0], at[7], at[14], at[5], 6, 10, 15, 21) }
+  while ((at -= 4) > twice);
   md5->state[0] += a;
   md5->state[1] += b;
   md5->state[2] += c;
   md5->state[3] += d;
-  rx_poll();
 }
 
 void md5_start(struct md5 *md5) {
@@ -48,7 +58,9 @@ void md5_start(struct md5 *md5) {
 void md5_add(struct md5 *md5, const u8 *data, u32 size) {
   for (u32 i = 0; i < size; i++) {
     md5->block[md5->size++ % 64] = data[i];
-    if (md5->size % 64 == 0) md5_add_block(md5, (const u32 *)(const void *)md5->block);
+    if (md5->size % 64) continue;
+    md5_add_block(md5, (const u32 *)(const void *)md5->block);
+    rx_poll();
   }
 }
 

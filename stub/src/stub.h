@@ -9,6 +9,8 @@ typedef uint32_t u32;
 
 #include "chip.h"
 
+#define IN_REGISTER(value) __asm__("" : "+r"(value)) /* the compiler does not compute it anew in each round of a loop */
+
 #define HEADER 8u
 #define SECTOR 4096u
 #define BLOCK 65536u
@@ -17,6 +19,8 @@ typedef uint32_t u32;
 #define WINDOW_MASK 32767u            /* of the last unpacked bytes, which matches refer to */
 #define MASK_BITS 255u                /* of a position: the mask */
 #define WRITE_STEP 256u               /* unpacked bytes that are handed over at once */
+#define TURN 4u                       /* unpacked bytes between two looks at the flash */
+#define RX_TURN 16u                   /* ditto at the receiver */
 #define BURST 64u                     /* what the SPI controller holds */
 #define READ_PACKET 4096u
 #define READ_WINDOW 65536u
@@ -30,8 +34,7 @@ typedef uint32_t u32;
 extern struct options { u32 flags, baud, spi_clock, batch_size; u8 batch[FIRST_BATCH] __attribute__((aligned(4))); } options;
 
 /* --- hw_*.c (on the PC: host/host.c): the only files that access registers --- */
-u32 hw_rx_count(void);                /* bytes in the receive FIFO */
-u8 hw_rx_byte(void);
+u32 hw_rx_take(u8 *bytes, u32 most);  /* out of the receive FIFO; returns how many; 0: it is empty */
 u32 hw_tx_room(void);                 /* room in the transmit FIFO, in bytes */
 void hw_tx_byte(u8 byte);
 void hw_tx_flush(void);               /* a frame is complete: send the incomplete packet */
@@ -58,9 +61,10 @@ struct spi {                          /* a transaction; lengths in bits, bits, b
 u32 hw_spi_load(const u32 *words, u32 size); /* the data of the next transaction that sends any; returns all words ANDed */
 void hw_spi_start(const struct spi *transaction); /* when the last one is finished */
 void hw_spi_finish(struct spi *transaction);
-void hw_spi_take(u32 *words, u32 size); /* instead of hw_spi_finish: the data received, `size` bytes */
-void hw_spi_again(void);              /* start the last transaction once more; it has sent no data */
-void hw_spi_again_at(const struct spi *transaction); /* at its new address; nothing else has changed */
+u32 hw_spi_take(u32 *words, u32 size); /* instead of hw_spi_finish: `size` bytes received, ones behind them; returns all words ANDed */
+void hw_spi_again_at(const struct spi *transaction); /* the last one once more, at its new address; nothing else has changed */
+u8 hw_flash_status(void);             /* this and the next one change neither the data nor what hw_spi_again_at repeats */
+void hw_write_enable(void);
 
 /* --- frames.c: SLIP, and a ring of received frames --- */
 struct frame { u32 start, size; };
@@ -107,7 +111,7 @@ void write_forget(void);
 void write_forget_hash(void);         /* the flash may change */
 int write_more(const u8 **data, u32 *size);         /* for unpack: the next piece of the stream; 0: the end */
 int write_ready(u32 total);           /* for unpack: `total` bytes are unpacked; 0: stop */
-void write_pump(void);                /* call often: programs unpacked data when the flash is ready */
+void write_pump(void);                /* call often, as rx_poll: programs unpacked data when the flash is ready */
 u32 write_hashed(u32 address, u32 size, struct md5 *md5); /* bytes of this range that were read back before; their MD5 */
 void read_open(const struct frame *frame);
 void read_vendor(const u32 *args);
@@ -136,11 +140,12 @@ void branches_restore(u8 *code, u32 position, u32 size);
 /* --- flash.c --- */
 void flash_wait(void);
 int flash_busy(void);
-void flash_forget(void);              /* the registers of the SPI controller have changed */
+void flash_forget(void);              /* the registers of the SPI controller have changed, or other data comes */
 void flash_read(u32 address, u32 *data, u32 size);  /* at most 64 bytes */
 void flash_read_start(u32 address, u32 size);
-void flash_read_finish(u32 *data);    /* completes flash_read_start */
+u32 flash_read_finish(u32 *data);     /* completes flash_read_start; returns all words ANDed, ones behind the last byte */
 void spi_run(struct spi *transaction);
+void flash_load(u32 address, const u32 *data, u32 size); /* for the next flash_start_program; while the flash is busy */
 void flash_start_program(u32 address, const u32 *data, u32 size); /* within a unit of 64 bytes, when not busy */
 void flash_start_erase(u32 address, u32 size);      /* a sector or a 64 KiB block; does not wait for the end */
 int flash_in_range(u32 address, u32 size);

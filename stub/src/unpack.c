@@ -3,7 +3,6 @@
 #include "stub.h"
 
 #define ADLER 65521u
-#define TURN 16u                       /* unpacked bytes between two looks at receiver and flash */
 
 struct unpack unpack;
 const u8 *unpack_input;
@@ -30,11 +29,12 @@ u32 unpack_byte(void) {
 
 static void add_adler(void) {
   u32 a = adler_a, b = adler_b;
+  const u8 *at = window + (flushed & WINDOW_MASK), *end = at + (unpack.written - flushed); /* a step, which does not wrap around */
   rx_poll();
-  for (; flushed != unpack.written; flushed++) {
-    a += window[flushed & WINDOW_MASK];
+  do {
+    a += *at++;
     b += a;
-  }
+  } while (at < end);
   if (unpack.written % SECTOR == 0) { /* at least once per sector: b stays below 2^32 */
     a %= ADLER;
     b %= ADLER;
@@ -54,7 +54,10 @@ void unpack_flush(void) {
 }
 
 static void turn(void) {
-  if (unpack.written % WRITE_STEP == 0) unpack_flush();
+  if (unpack.written % RX_TURN == 0) {
+    if (unpack.written % WRITE_STEP == 0) unpack_flush();
+    rx_poll();
+  }
   write_pump();
 }
 
@@ -66,9 +69,17 @@ void unpack_put(u32 byte) {
 int unpack_repeat(u32 distance, u32 size) {
   u32 at = unpack.written;
   if (distance - 1 >= at || distance - 1 > WINDOW_MASK) return 0;
-  while (size--) {
-    window[at & WINDOW_MASK] = window[(at - distance) & WINDOW_MASK];
-    unpack.written = ++at;
+  while (size) {
+    u32 count = RX_TURN - at % RX_TURN, source = (at - distance) & WINDOW_MASK;
+    u8 *to = window + (at & WINDOW_MASK); /* neither wraps around */
+    const u8 *from = window + source, *end;
+    if (count > size) count = size;
+    if (count > WINDOW_MASK + 1 - source) count = WINDOW_MASK + 1 - source;
+    size -= count;
+    unpack.written = at += count;
+    end = from + count;
+    do *to++ = *from++;
+    while (from < end);
     if (at % TURN == 0) turn();
   }
   return 1;

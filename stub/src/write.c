@@ -96,33 +96,43 @@ static void restore_step(void) {
   restored_at = w.programmed;
 }
 
+static struct { const u32 *data; u32 size; } burst; /* what goes into flash next, within a unit of 64 bytes; size 0: to be found */
+
+static void find_burst(void) {
+  u32 at = w.programmed & WINDOW_MASK, size = BURST - (w.offset + w.programmed) % BURST;
+  if (size > w.ready - w.programmed) size = w.ready - w.programmed;
+  if (size > WINDOW_MASK + 1 - at) size = WINDOW_MASK + 1 - at;
+  restore_step();
+  burst.size = size;
+  burst.data = (const u32 *)(const void *)(window + at);
+  if (HAS_BRANCH_FILTER && w.codec == LZMA) burst.data = restored + at % WRITE_STEP / 4;
+}
+
 /* The flash is ready: program the next burst, or erase where it goes. */
-static void program_next(void) {
-  u32 address = w.offset + w.programmed, at = w.programmed & WINDOW_MASK, count = BURST - address % BURST;
-  const u32 *data;
+static __attribute__((noinline)) void program_next(void) {
+  u32 address = w.offset + w.programmed;
   if (w.erased <= address) {
     w.erased = erase_next(w.erased, end_address());
     return;
   }
-  if (count > w.ready - w.programmed) count = w.ready - w.programmed;
-  if (count > WINDOW_MASK + 1 - at) count = WINDOW_MASK + 1 - at;
-  restore_step();
-  data = (const u32 *)(const void *)(window + at);
-  if (HAS_BRANCH_FILTER && w.codec == LZMA) data = restored + at % WRITE_STEP / 4;
+  if (!burst.size) find_burst();
   if (w.flags & ENCRYPTED) {
-    w.status = hw_write_encrypted(address, data, count);
+    w.status = hw_write_encrypted(address, burst.data, burst.size);
     flash_forget();
     if (w.status) w.ready = w.programmed;
-    else w.programmed += count;
-  } else {
-    flash_start_program(address, data, count);
-    w.programmed += count;
-    restore_step();                   /* of the next one while this one is programmed */
+    else w.programmed += burst.size;
+    burst.size = 0;
+    return;
   }
+  flash_start_program(address, burst.data, burst.size);
+  w.programmed += burst.size;
+  burst.size = 0;
+  if (w.programmed == w.ready) return;
+  find_burst();                       /* the next one, while this one is programmed */
+  flash_load(w.offset + w.programmed, burst.data, burst.size);
 }
 
 void write_pump(void) {
-  rx_poll();
   if (w.programmed != w.ready && !flash_busy()) program_next();
 }
 
@@ -180,7 +190,10 @@ int write_more(const u8 **data, u32 *size) {
 int write_ready(u32 total) {
   if (total > w.size) w.status = TOO_MUCH;
   else w.ready = total;
-  while (w.ready - w.programmed > LAG && !abort_waits()) write_pump();
+  while (w.ready - w.programmed > LAG && !abort_waits()) {
+    rx_poll();
+    write_pump();
+  }
   if (abort_waits()) w.interrupted = 1;
   if (w.ready > SURE) w.in_flash = w.ready - SURE;
   return !w.status && !w.interrupted;
@@ -191,14 +204,17 @@ static void copy_stream(void) {
   const u8 *data;
   u32 size, at = 0;
   while (at < w.size && write_more(&data, &size)) {
-    if (size > w.size - at) size = w.size - at;
-    while (size) {
-      u32 count = BURST - at % BURST;
-      if (count > size) count = size;
-      for (u32 i = 0; i < count; i++) window[(at + i) & WINDOW_MASK] = data[i] ^ stream_mask;
-      at += count;
-      data += count;
-      size -= count;
+    const u8 *from = data, *all = data + (size < w.size - at ? size : w.size - at);
+    while (from < all) {
+      const u8 *end = from + (RX_TURN - at % RX_TURN);
+      u8 *to = window + (at & WINDOW_MASK);
+      u32 mask = stream_mask;
+      if (end > all) end = all;
+      at += (u32)(end - from);
+      do *to++ = (u8)(*from++ ^ mask);
+      while (from < end);
+      write_pump();
+      rx_poll();
       write_pump();
       if ((at % WRITE_STEP == 0 || at == w.size) && !write_ready(at)) return;
     }
@@ -212,6 +228,7 @@ static void run(void) {
   else copy_stream();
   for (u32 i = 0; i < 4; i++) window[(w.ready + i) & WINDOW_MASK] = 0xFF; /* fills up the last word */
   while (w.programmed != w.ready && !w.interrupted) {
+    rx_poll();
     write_pump();
     w.interrupted = (u8)abort_waits();
   }
@@ -240,6 +257,8 @@ static void start(u8 kind, u8 op) {
   w.received = w.reported = w.in_flash = w.again = w.frame_left = 0;
   w.ready = w.programmed = 0;
   restored_at = OPEN_END;
+  burst.size = 0;                     /* the last write may have found and loaded its next data */
+  flash_forget();
   stream_mask = 0;
   md5_start(&w.md5);
   w.status = OK;

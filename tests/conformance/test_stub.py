@@ -367,6 +367,26 @@ def test_an_abort_ends_a_frame_that_unpacks_to_much(stub: StubClient, base: int)
     assert md5(stub, base, BLOCK) != hashlib.md5(bytes(BLOCK)).digest()
 
 
+@pytest.mark.smoke
+def test_what_an_aborted_write_has_prepared_is_not_programmed_later(
+    stub: StubClient, base: int
+) -> None:
+    """The stub loads the flash controller with the next data while the flash is busy."""
+    size, unit, erased = 4 * SECTOR, 64, 5 * SECTOR
+    assert stub.call(frame(Op.ERASE_REGION, words(base, erased)))[1] == 0
+    stream = pack(b"\x11" * size)
+    opening = s.WriteOpen(base, size, len(stream), s.Codec.ZLIB, s.WRITE_NO_ERASE, 5)
+    assert stub.call(opening.packet())[1] == 0
+    stub.post(*pieces(stream))
+    stub.quiet(0.01)
+    stub.abort()
+    done = stub.read(base, erased).count(0x11)
+    assert done <= size
+    assert done % unit == 0
+    stub.write(base + done, unit, b"\x22" * unit, s.Codec.RAW, s.WRITE_NO_ERASE)
+    assert stub.read(base, erased) == (b"\x11" * done + b"\x22" * unit).ljust(erased, b"\xff")
+
+
 def test_an_abort_forgets_what_was_queued_before_it(
     place: Place, stub: StubClient, base: int
 ) -> None:

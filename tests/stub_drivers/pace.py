@@ -115,7 +115,7 @@ def measure(chip_id: str) -> Pace:
     meter = Meter(chip_id)
     size = LARGE - SMALL
     bursts = size / flash.BURST
-    programming = bursts * (flash.PROGRAM_BURST + board.BUSY_POLLS * flash.POLL)
+    programming = bursts * (flash.LOAD_BURST + flash.PROGRAM_BURST + board.BUSY_POLLS * flash.POLL)
     raw = size * (RECEIVE + write.COPY_BYTE) + programming
     chip = load_chip(chip_id)
     packed, lzma = _packed_growth(Codec.ZLIB), find_lzma_form(chip)

@@ -169,6 +169,7 @@ class Spi(Record):
     base: int
     command_offset: int
     address_offset: int
+    status_offset: int
     user_offset: int
     user1_offset: int
     user2_offset: int

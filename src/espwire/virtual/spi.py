@@ -184,7 +184,7 @@ class SpiController:
         elif opcode == 0x02:  # the number of bytes is above the address
             out = self._buffer()[: word >> 24 or write_bits // 8]
         elif opcode == 0x01:
-            out = bytes((self.words.get(self._status_offset, 0) & 0xFF,))
+            out = bytes((self.words.get(self.spi.status_offset, 0) & 0xFF,))
         elif opcode in (0x9F, 0xAB):
             read = JEDEC_BYTES
         elif opcode == 0x05:
@@ -195,7 +195,7 @@ class SpiController:
         answer = self.flash.execute(self.done_at, opcode, address=address, data=out, read=read)
         if opcode == 0x05:
             self.status = answer[0]
-            self.words[self._status_offset] = answer[0]
+            self.words[self.spi.status_offset] = answer[0]
         elif answer:
             self._set_buffer(answer)
 
@@ -203,10 +203,6 @@ class SpiController:
     def _counts_in_registers(self) -> bool:
         """Whether lengths have registers of their own; the ESP8266 has them in USER1 and above the address."""
         return self.spi.length_in_user1 is None
-
-    @property
-    def _status_offset(self) -> int:
-        return 0x10 if self.has_old_layout else 0x2C
 
     def _run(self, t: float) -> None:
         spi = self.spi

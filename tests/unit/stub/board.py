@@ -15,7 +15,7 @@ from espwire.virtual.cpu.riscv import RiscV
 from espwire.virtual.cpu.xtensa import Xtensa
 from espwire.virtual.registers import require_soc
 
-START = 1 << 18
+START, READ_STATUS, WRITE_ENABLE = 1 << 18, 1 << 27, 1 << 30
 BUSY_POLLS = 3  # status reads until an operation is over
 IDLE_POLLS = (
     300  # of an empty receiver in a row, without flash access in between: the stub is waiting
@@ -112,11 +112,23 @@ class Board:
         if update is not None and address == update.address:
             value &= ~(1 << update.bit)
         self.registers[address] = value
-        if address == spi.base + spi.command_offset and value & START:
+        if address == spi.base + spi.command_offset:
+            self._run_command(value)
+
+    def _run_command(self, value: int) -> None:
+        """A transaction by the USER registers, or a command that the controller makes by itself."""
+        spi = self.chip.spi
+        self.idle = 0  # the stub is working
+        if value & START:
             self._transact()
+        elif value & READ_STATUS:
+            (status,) = self.nor.transact(0x05, 0, b"", 1)
+            self.registers[spi.base + spi.status_offset] = status
+        elif value & WRITE_ENABLE:
+            self.nor.transact(0x06, 0, b"", 0)
+        self.registers[spi.base + spi.command_offset] = 0
 
     def _transact(self) -> None:
-        self.idle = 0  # the stub is working
         spi = self.chip.spi
 
         def read(offset: int) -> int:
@@ -144,7 +156,6 @@ class Board:
             self.registers[spi.base + spi.data_offset + i] = int.from_bytes(
                 found[i : i + 4], "little"
             )
-        self.registers[spi.base + spi.command_offset] = 0
 
 
 class Bench:

@@ -32,12 +32,12 @@ BURST = 64
 LARGEST_FLASH = 1 << 28  # as long as SPI_SET_PARAMS has not set the size
 FEW = 3  # dirty sectors of a block that are erased one by one
 LONG_FROM = 1 << 24
-HEAD_BITS, PLAIN_BITS = 32, 8  # opcode and address; opcode only
+HEAD_BITS, PLAIN_BITS, STATUS_BITS = 32, 8, 16  # opcode and address; opcode only; with its answer
 READ_BITS = HEAD_BITS + 8  # with the dummy byte of a fast read
-# CPU cycles (see stub_model.py): of a burst, of a byte hashed or compared with 0xFF, of a transaction without data, of
-# another look at the status
-READ_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION, POLL = 650, 1330, 850, 550, 250
-HASH_BYTE, BLANK_BYTE = 34, 6.5
+# CPU cycles (see stub_model.py): of a burst read, loaded, programmed, skipped because it is blank; of a transaction without
+# data, of a look at the status; of a byte hashed or compared with 0xFF
+READ_BURST, LOAD_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION, POLL = 650, 500, 260, 160, 300, 130
+HASH_BYTE, BLANK_BYTE = 28.65, 2.3
 
 
 class StubFlash:
@@ -46,6 +46,7 @@ class StubFlash:
     def __init__(self, cpu: CpuModel, flash: NorFlash, spi_hz: float) -> None:
         self.size = 0
         self._cpu, self._flash, self.bit_s = cpu, flash, 1 / spi_hz
+        self._loaded: int | None = None  # the address whose data the controller holds
         self._registers = cpu.services.registers
 
     def covers(self, address: int, size: int) -> bool:
@@ -103,6 +104,7 @@ class StubFlash:
         return (READ_BITS * -(-size // BURST) + size * 8) * self.bit_s * self._cpu.hz
 
     def _add_scan(self, size: int, byte_cycles: float) -> None:
+        self._loaded = None
         longer = max(self._bus_cycles(size), size * byte_cycles)
         self._cpu.add_work(-(-size // BURST) * READ_BURST + longer)
 
@@ -115,9 +117,17 @@ class StubFlash:
         yield from self._cpu.finish_work()
         return not dirty
 
+    def load(self, address: int) -> None:
+        """Load the controller with the data for ``start_program``, unless that was done."""
+        if self._loaded != address:
+            self._cpu.add_work(LOAD_BURST)
+            self._loaded = address
+
     def start_program(self, address: int, data: bytes) -> Steps:
         """Start programming a burst within 64 bytes, unless it is all 0xFF. The part is ready."""
         cpu = self._cpu
+        self.load(address)
+        self._loaded = None
         if data.count(0xFF) == len(data):
             cpu.add_work(SKIP_BURST)
             return
@@ -131,8 +141,9 @@ class StubFlash:
         times. Returns how many there were."""
         cpu = self._cpu
         left = max(self._flash.busy_until - cpu.now, 0.0) * cpu.hz
-        count = min(turns, max(1, ceil(left / (cycles + POLL))))
-        cpu.add_work(count * (cycles + POLL))
+        turn = cycles + POLL + STATUS_BITS * self.bit_s * cpu.hz
+        count = min(turns, max(1, ceil(left / turn)))
+        cpu.add_work(count * turn)
         yield from cpu.finish_work()
         return count
 

@@ -51,7 +51,7 @@ WINDOW = 13 * PAYLOAD
 VENDOR_BLOCK = 0x4000
 ENCRYPTED_UNIT = 32
 STEP = 256  # unpacked bytes that are handed over at once
-TURN = 16  # unpacked bytes between two looks at receiver and flash
+TURN, COPY_TURN = 4, 16  # bytes between two looks at the flash: unpacked, copied
 CRC_CHUNK = 64  # ditto of a frame whose CRC is computed
 LAG = 0x7000  # unpacked bytes that wait for the flash at most
 SURE = 0x8000  # what was unpacked so many bytes ago is certainly in flash
@@ -61,8 +61,8 @@ REFUSALS_PER_REPORT = 8
 SEALED = 2  # what ``check`` returns for a frame with a CRC-32
 # CPU cycles (see stub_model.py): of a request, of a byte copied, checked, unpacked (of the stream, of the result)
 COMMAND = 2723
-COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 23, 36, 145, 80
-LZMA_IN, LZMA_OUT, BRANCH_BYTE = 420, 135, 20
+COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 22, 36, 170, 56
+LZMA_IN, LZMA_OUT, BRANCH_BYTE = 600, 70, 20
 OPEN_END = 0xFFFFFFFF
 Answer = Generator[float, None, bool]
 
@@ -322,8 +322,11 @@ class Writer:
         del self._held[:count]
         self._programmed += count
         yield from self._flash.start_program(address, data + b"\xff" * (-count % 4))
+        # while this burst is programmed
         if self._has_branches and self._programmed % STEP == 0:
-            self._cpu.add_work(STEP * BRANCH_BYTE)  # of the next step, while this one is programmed
+            self._cpu.add_work(STEP * BRANCH_BYTE)
+        if self._programmed < self._ready:
+            self._flash.load(self._offset + self._programmed)
 
     def _run(self) -> Steps:
         status = yield from self._copy() if self._codec == Codec.RAW else self._unpack()
@@ -353,7 +356,7 @@ class Writer:
                 piece, data = data[: BURST - at % BURST], data[BURST - at % BURST :]
                 self._held += piece
                 at += len(piece)
-                yield from self._work_on_burst(len(piece) * COPY_BYTE)
+                yield from self._work_in_turns(len(piece) * COPY_BYTE, BURST // COPY_TURN)
                 if (at % STEP == 0 or at == self._size) and not (yield from self._hand_over(at)):
                     return 0
         return 0
@@ -374,7 +377,7 @@ class Writer:
             cycles = used * in_cost + len(out) * out_cost
             bursts = -(-len(out) // BURST)
             for _ in range(bursts):
-                yield from self._work_on_burst(cycles / bursts)
+                yield from self._work_in_turns(cycles / bursts, BURST // TURN)
             if not bursts:
                 self._cpu.add_work(cycles)
             if out and total % STEP == 0:
@@ -392,9 +395,6 @@ class Writer:
 
     def _open_stream(self) -> Unpacker:
         return LzmaUnpacker(self._lzma) if self._lzma and self._is_lzma else ZlibUnpacker()
-
-    def _work_on_burst(self, cycles: float) -> Steps:
-        return self._work_in_turns(cycles, BURST // TURN)
 
     def _work_in_turns(self, cycles: float, turns: int) -> Steps:
         """CPU work in turns, after each of which the flash gets its next burst if it is ready."""

@@ -1,6 +1,6 @@
 """The flash controller as a program sees it: ``virtual/spi.py`` with bit times.
 
-The answer appears in the data words when the transaction is over, not before; a start during a transaction is ignored.
+The answer appears in the data words, or in that of the status, when the transaction is over, not before; a start during a transaction is ignored.
 A program that does not wait gets old data, as it would on the chip.
 """
 
@@ -40,7 +40,8 @@ class FlashPort:
         self.command = chip.spi.base + chip.spi.command_offset
         self._clock_offset = OLD_LAYOUT_CLOCK if spi.has_old_layout else NEW_LAYOUT_CLOCK
         self._answer = chip.spi.data_offset
-        self._data = range(chip.spi.data_offset, chip.spi.data_offset + DATA_BYTES, 4)
+        data = range(chip.spi.data_offset, chip.spi.data_offset + DATA_BYTES, 4)
+        self._answers = (*data, chip.spi.status_offset)  # words that a transaction changes
         self._late: list[tuple[int, int]] = []  # words of an answer that is not complete yet
         self._status: tuple[int, int] | None = None
         self._saw_start = self._saw_busy = False
@@ -73,7 +74,7 @@ class FlashPort:
     def port(self, offset: int) -> Callable[[], int]:
         """The function that reads the register at ``offset``."""
         words = self._spi.words
-        if offset not in self._data:
+        if offset not in self._answers:
             return cast("Callable[[], int]", partial(words.get, offset, 0))
 
         def read() -> int:
@@ -85,13 +86,14 @@ class FlashPort:
 
     def sink(self, offset: int) -> Callable[[int], None]:
         """The function that writes the register at ``offset``."""
-        words, activity = self._spi.words, self._activity
+        words, activity, status = self._spi.words, self._activity, self._spi.spi.status_offset
 
         def write(value: int) -> None:
             if self._late and self._clock.now >= self._spi.done_at:
                 self._store_answer()
             if words.get(offset, 0) != value:
-                activity.changed()
+                if offset != status:  # cleared before each read of the status: no progress
+                    activity.changed()
                 words[offset] = value
 
         return write
@@ -99,7 +101,7 @@ class FlashPort:
     def _start(self, value: int) -> None:
         self._store_answer()
         spi, words = self._spi, self._spi.words
-        before = [words.get(at, 0) for at in self._data]
+        before = [words.get(at, 0) for at in self._answers]
         spi.bit_time = 1 / self.hz
         spi.write(self._clock.now, self.command, value)
         spi.bit_time = 0.0
@@ -107,10 +109,10 @@ class FlashPort:
         answer = words.get(self._answer, 0) if value & START else spi.status
         self._late = [
             (at, words[at])
-            for at, old in zip(self._data, before, strict=True)
+            for at, old in zip(self._answers, before, strict=True)
             if words.get(at, 0) != old
         ]
-        words.update(zip(self._data, before, strict=True))
+        words.update(zip(self._answers, before, strict=True))
         if opcode in STATUS_READS:
             ends = self._flash.busy_until > spi.done_at  # a part in power-down reports busy forever
             self._saw_busy = opcode == STATUS_READS[0] and bool(answer & 1) and ends
@@ -122,7 +124,7 @@ class FlashPort:
         self._activity.changed()
 
     def _store_answer(self) -> None:
-        """Store the answer of the transaction that is over in the data words."""
+        """Store the answer of the transaction that is over."""
         if self._late:
             self._spi.words.update(self._late)
             self._late = []
