@@ -203,3 +203,15 @@ def test_data_goes_out_while_the_rest_is_compressed(
     assert bytes(transport.chip.flash.contents[ADDRESS : ADDRESS + len(noise)]) == noise
     assert done.is_set()
     assert opened.writes == [(ADDRESS, Codec.LZMA, None)]
+
+
+@pytest.mark.parametrize("chip", ["esp32c3", "esp32h4"])
+def test_a_few_bytes_that_unpack_to_much_are_no_loss(opened: Opened, chip: str) -> None:
+    """The stub answers nothing while it programs them."""
+    device, transport = start_stub(chip, 921600)
+    write(
+        device,
+        transport,
+        data=bytes(random.Random(3).choices(range(16), k=200_000)) + bytes(1 << 20),
+    )
+    assert len(opened.writes) == 1

@@ -123,6 +123,7 @@ BYTES_PER_RESTART = 0x10000  # of a read, for each further restart
 PATIENCE = 0.5  # seconds of silence, on top of the transfer time, after which the stub is polled
 LONGEST_PAUSE = 8.0  # seconds between two polls
 REPORTS_PER_WINDOW = 4
+BUSY_S_PER_BYTE = 12e-6  # to erase and program, twice what data sheets give
 SILENCE = 2  # losses for which a time without any report counts
 REPEATED_AFTER = 8  # unexpected frames after which the stub repeats REPORT_AGAIN
 OPEN_SIZE, FRAME_HEAD = 24, 4
@@ -513,12 +514,22 @@ class WriteTransfer(_Transfer):
         while (left := deadline - loader.transport.now()) > 0:
             if self._take(loader.receive(StubOp.WRITE_DATA, min(pause, left))):
                 return
-            self._count_loss(pause, SILENCE)
+            if loader.transport.now() > self._moved + on_the_way + self._find_work():
+                self._count_loss(pause, SILENCE)
             self._polled = True
             loader.send(WriteData(self._next).packet())
             back_off = min(back_off * 2, LONGEST_PAUSE)
             pause = back_off + loader.round_trip
         raise NoReply("the stub stopped acknowledging data", command="WRITE_DATA")
+
+    def _find_work(self) -> float:
+        """Seconds for which the stub may be busy with what was sent, and then answers nothing: a few bytes of the stream
+        can be megabytes of flash."""
+        left: float = self.size - self.in_flash
+        if self.stream_size is not None:
+            unreported = self.stream_size - self.received
+            left = left * min(1.0, (self._next - self.received) / max(unreported, 1))
+        return left * BUSY_S_PER_BYTE
 
     def _take(self, reply: Reply | None) -> bool:
         """Act on a report; whether ``reply`` was one."""
